@@ -1,0 +1,2 @@
+//! Petrel load generator.
+fn main() {}

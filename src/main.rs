@@ -1,0 +1,2 @@
+//! Petrel in one process.
+fn main() {}
