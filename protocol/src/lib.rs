@@ -4,13 +4,20 @@
 //! share one contract: `handle(now, input, &mut outputs)`: it never blocks and never fails; a peer's fault is a value in
 //! the outputs, our own fault is an assert. Time and randomness are arguments.
 
+pub mod client;
 pub mod codes;
+pub mod fanout;
 pub mod ids;
 pub mod limits;
 pub mod map;
 pub mod packets;
+pub mod sequencer;
+pub mod session;
+pub mod snowflake;
 pub mod time;
+pub mod token;
 pub mod topics;
+pub mod websocket;
 
 /// What `build.rs` compiles from `proto/`; the documentation of each field stands there.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
