@@ -36,6 +36,17 @@ pub const PACK_EVENTS_MAX: usize = 1_024;
 pub const PACK_BYTES_MAX: usize = 1 << 20;
 /// Events of one shard that the bus has not receipted. Beyond: refused as overloaded.
 pub const SHARD_IN_FLIGHT_MAX: usize = 8_192;
+/// Sends of one shard that are accepted and not yet stored: the whole pipeline's credit, which bounds the delay of what
+/// is accepted. Beyond: refused as overloaded.
+pub const SHARD_UNSTORED_MAX: usize = 1_024;
+/// Acks of one session whose message is being looked up. Beyond: refused as overloaded.
+pub const SESSION_RESOLVING_MAX: usize = 16;
+/// Conversations of one session that wait for a resend. Beyond: its sends are refused until one is resent or given up.
+pub const SESSION_HELD_MAX: usize = 64;
+/// A session's own messages whose highest status is remembered.
+pub const SESSION_STATUSES: usize = 32;
+/// Messages that a session acknowledged lately, kept so that a read receipt needs no look-up.
+pub const SESSION_RECENT_ACKS: usize = 64;
 /// Messages waiting in a shard's inbox. Beyond: sessions are marked dirty instead.
 pub const SHARD_INBOX_MAX: usize = 16_384;
 
@@ -67,5 +78,6 @@ const _: () = {
     assert!(PING_AFTER_MS < EVICT_AFTER_MS);
     assert!(LEASE_RENEW_MS * 2 < LEASE_MS);
     assert!(SESSION_IN_FLIGHT_MAX < SHARD_IN_FLIGHT_MAX);
+    assert!(SHARD_UNSTORED_MAX <= SHARD_IN_FLIGHT_MAX);
     assert!(SYNC_ROWS_MAX <= SESSION_UNACKED_MAX);
 };

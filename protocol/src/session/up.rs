@@ -1,0 +1,501 @@
+//! What a client sends: messages, acks, recalls, requests.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{Outcome, Output, Outputs, Phase, Session, Shared, window};
+use crate::calls::{HistoryRequest, ResolveReply, ResolveRequest};
+use crate::codes::Code;
+use crate::events::{self, Receipt, Uplink, uplink::Body};
+use crate::ids::{ConversationId, UserId};
+use crate::limits;
+use crate::packets::{
+    C2cAckReq, C2cSendReq, C2cWithdrawReq, GetBatchMsgIdsReq, ImProtoRequest, ImProtoResponse, MsgType, SyncReq, status,
+};
+use crate::time::Now;
+
+/// What a nack echoes of the packet that it refuses.
+pub(super) struct RefusedPacket {
+    pub(super) kind: MsgType,
+    pub(super) client_msg_id: Bytes,
+    pub(super) msg_id: u64,
+}
+
+impl RefusedPacket {
+    pub(super) fn of(kind: MsgType) -> Self {
+        Self { kind, client_msg_id: Bytes::new(), msg_id: 0 }
+    }
+
+    pub(super) fn nack(&self, code: Code, text: &str, retry_after_ms: u32, out: &mut Outputs) {
+        out.envelope(&ImProtoResponse {
+            r#type: MsgType::Nack.into(),
+            payload: self.client_msg_id.clone(),
+            code: code as i32,
+            msg: text.to_owned(),
+            retry_after_ms,
+            refused_type: self.kind.into(),
+            refused_msg_id: self.msg_id,
+        });
+    }
+}
+
+/// The ids of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ids {
+    pub(super) msg_id: u64,
+    pub(super) client_msg_id: Bytes,
+}
+
+/// A send or recall that the bus has not receipted.
+#[derive(Debug)]
+struct Publication {
+    conversation: ConversationId,
+    ids: Ids,
+    kind: MsgType,
+    is_settled: bool,
+    /// A status above 1 was sent already, so that the receipt is silent.
+    is_overtaken: bool,
+}
+
+/// The publications of one session that wait for their receipts, by ticket.
+#[derive(Debug, Default)]
+pub(super) struct Publishing {
+    first_ticket: u32,
+    waiting: VecDeque<Publication>,
+}
+
+impl Publishing {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn add(&mut self, publication: Publication) -> u32 {
+        self.waiting.push_back(publication);
+        self.first_ticket.wrapping_add(self.waiting.len() as u32 - 1)
+    }
+
+    /// Settles the publication of this ticket; each ticket is settled once.
+    fn settle(&mut self, ticket: u32) -> Option<(ConversationId, Ids, MsgType, bool)> {
+        let publication = self.waiting.get_mut(ticket.wrapping_sub(self.first_ticket) as usize)?;
+        if std::mem::replace(&mut publication.is_settled, true) {
+            return None;
+        }
+        let settled =
+            (publication.conversation, publication.ids.clone(), publication.kind, publication.is_overtaken);
+        while self.waiting.front().is_some_and(|p| p.is_settled) {
+            self.waiting.pop_front();
+            self.first_ticket = self.first_ticket.wrapping_add(1);
+        }
+        Some(settled)
+    }
+
+    /// A status above 1 of this message was sent: its receipt stays silent.
+    pub(super) fn overtake(&mut self, msg_id: u64) {
+        for publication in self.waiting.iter_mut().filter(|p| p.ids.msg_id == msg_id) {
+            publication.is_overtaken = true;
+        }
+    }
+}
+
+/// A send whose outcome is unknown: nothing of this session may pass it in its conversation (per-sender order).
+#[derive(Debug)]
+pub(super) struct Held {
+    conversation: ConversationId,
+    ids: Ids,
+    since_ms: u64,
+}
+
+impl Held {
+    pub(super) fn is_given_up(&self, now: Now) -> bool {
+        now.mono_ms.saturating_sub(self.since_ms) > limits::REPUBLISH_MS_MAX
+    }
+
+    fn is_same(&self, ids: &Ids) -> bool {
+        if ids.client_msg_id.is_empty() {
+            self.ids.msg_id == ids.msg_id
+        } else {
+            self.ids.client_msg_id == ids.client_msg_id
+        }
+    }
+}
+
+/// The highest statuses of a session's latest own messages.
+#[derive(Debug, Default)]
+pub(super) struct Statuses(VecDeque<(u64, i32)>);
+
+impl Statuses {
+    /// Whether `status` is news for this message, which it then is no more.
+    pub(super) fn rise(&mut self, msg_id: u64, status: i32) -> bool {
+        if let Some((_, known)) = self.0.iter_mut().rev().find(|(id, _)| *id == msg_id) {
+            let is_news = status > *known;
+            *known = status.max(*known);
+            return is_news;
+        }
+        if self.0.len() >= limits::SESSION_STATUSES {
+            self.0.pop_front();
+        }
+        self.0.push_back((msg_id, status));
+        true
+    }
+}
+
+/// An ack whose message is being looked up.
+#[derive(Debug)]
+pub(super) struct Resolving {
+    conversation: ConversationId,
+    ack: C2cAckReq,
+}
+
+const RETRY_OVERLOADED_MS: u32 = 200;
+const RETRY_UNAVAILABLE_MS: u32 = 1_000;
+
+impl Session {
+    pub(super) fn packet(&mut self, now: Now, bytes: &[u8], shared: &mut Shared, out: &mut Outputs) {
+        let request = match ImProtoRequest::decode(bytes) {
+            Ok(request) => request,
+            Err(e) => {
+                let text = format!("not an ImProtoRequest: {e}");
+                return self.fault(Code::BadPacket, &text, &RefusedPacket::of(MsgType::Unknown), out);
+            }
+        };
+        let kind = MsgType::try_from(request.r#type).unwrap_or(MsgType::Unknown);
+        let payload = &request.payload[..];
+        match kind {
+            MsgType::C2cSend => self.decoded(kind, payload, out, |s, p, out| s.send(now, p, shared, out)),
+            MsgType::C2cAck => self.decoded(kind, payload, out, |s, p, out| s.ack(now, p, out)),
+            MsgType::C2cWithdraw => self.decoded(kind, payload, out, |s, p, out| s.recall(now, &p, shared, out)),
+            MsgType::GetBatchMsgIds => self.decoded(kind, payload, out, Self::id_batch),
+            MsgType::Sync => self.decoded(kind, payload, out, Self::sync_request),
+            MsgType::GroupSend | MsgType::GroupAck | MsgType::GroupWithdraw => {
+                let text = "groups are not served by this version";
+                self.fault(Code::UnknownType, text, &RefusedPacket::of(kind), out);
+            }
+            _ => {
+                let text = format!("packet type {} is not one that a client sends", request.r#type);
+                self.fault(Code::UnknownType, &text, &RefusedPacket::of(kind), out);
+            }
+        }
+    }
+
+    fn decoded<P: Message + Default>(
+        &mut self,
+        kind: MsgType,
+        payload: &[u8],
+        out: &mut Outputs,
+        then: impl FnOnce(&mut Self, P, &mut Outputs),
+    ) {
+        match P::decode(payload) {
+            Ok(packet) => then(self, packet, out),
+            Err(e) => {
+                let text = format!("the payload is not a valid {}: {e}", kind.as_str_name());
+                self.fault(Code::BadPacket, &text, &RefusedPacket::of(kind), out);
+            }
+        }
+    }
+
+    fn send(&mut self, now: Now, send: C2cSendReq, shared: &mut Shared, out: &mut Outputs) {
+        let refused = RefusedPacket {
+            kind: MsgType::C2cSend,
+            client_msg_id: send.client_msg_id.clone(),
+            msg_id: send.msg_id,
+        };
+        if let Some((code, text)) = self.send_fault(&send) {
+            return self.fault(code, text, &refused, out);
+        }
+        let to = UserId(send.to);
+        let conversation = ConversationId::of_users(self.user, to);
+        let mut ids = Ids { msg_id: send.msg_id, client_msg_id: send.client_msg_id };
+        if let Some((code, text, retry)) = self.unpublishable(conversation, &ids, shared) {
+            return refused.nack(code, text, retry, out);
+        }
+        if ids.msg_id == 0 {
+            let Some(id) = shared.spare_ids.pop() else {
+                let text = "no message id can be given out just now";
+                return refused.nack(Code::Overloaded, text, RETRY_OVERLOADED_MS, out);
+            };
+            ids.msg_id = id;
+        }
+        let body = events::Send {
+            client_msg_id: ids.client_msg_id.clone(),
+            msg_id: ids.msg_id,
+            format: send.format,
+            content: send.content,
+            time: send.time,
+            // A client of the original cannot say whether this is its first try.
+            look_up: send.attempt != Some(0),
+        };
+        self.publish(now, conversation, ids, MsgType::C2cSend, Body::Send(body), shared, out);
+    }
+
+    fn send_fault(&self, send: &C2cSendReq) -> Option<(Code, &'static str)> {
+        let id_bytes = send.client_msg_id.len();
+        if send.from != self.user.0 {
+            Some((Code::NotYourUser, "`from` must be the user that you are logged in as"))
+        } else if send.to == 0 || send.to == self.user.0 {
+            Some((Code::BadRecipient, "`to` must be another user's id"))
+        } else if id_bytes != 0 && id_bytes != limits::CLIENT_MSG_ID_BYTES {
+            Some((Code::BadPacket, "client_msg_id must be a UUID of 16 bytes"))
+        } else if id_bytes == 0 && send.msg_id == 0 {
+            Some((Code::MissingId, "give client_msg_id or msg_id, so that a resend can be recognised"))
+        } else if send.content.len() > limits::CONTENT_BYTES_MAX {
+            Some((Code::TooLarge, "the content is larger than 32 KiB: send a file's link instead"))
+        } else {
+            None
+        }
+    }
+
+    /// Why nothing can be published for this conversation just now, if so.
+    fn unpublishable(
+        &mut self,
+        conversation: ConversationId,
+        ids: &Ids,
+        shared: &Shared,
+    ) -> Option<(Code, &'static str, u32)> {
+        if shared.is_draining {
+            return Some((Code::Draining, "this edge is about to stop: reconnect and send it again", 0));
+        }
+        let work = self.work();
+        if work.publishing.waiting.len() >= limits::SESSION_IN_FLIGHT_MAX
+            || shared.unstored >= shared.config.shard_unstored_max
+        {
+            return Some((Code::Overloaded, "too much is under way: send it again later", RETRY_OVERLOADED_MS));
+        }
+        if work.held.len() >= limits::SESSION_HELD_MAX && !work.held.iter().any(|h| h.is_same(ids)) {
+            return Some((Code::HeldBack, "resend the messages whose outcome is unknown first", 0));
+        }
+        if let Some(i) = work.held.iter().position(|held| held.conversation == conversation) {
+            if !work.held[i].is_same(ids) {
+                let text = "an earlier message here has an unknown outcome: send that one again first";
+                return Some((Code::HeldBack, text, 0));
+            }
+            work.held.swap_remove(i);
+        }
+        None
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call for sends and recalls, each with all of these")]
+    fn publish(
+        &mut self,
+        now: Now,
+        conversation: ConversationId,
+        ids: Ids,
+        kind: MsgType,
+        body: Body,
+        shared: &mut Shared,
+        out: &mut Outputs,
+    ) {
+        let event = Uplink {
+            conversation: Some(conversation.into()),
+            edge_time_ms: now.wall_ms,
+            user: self.user.0,
+            device: self.device as u32,
+            // The shard knows the address and fills it in.
+            origin: None,
+            body: Some(body),
+        };
+        let work = self.work();
+        work.used_at = super::quarters(now);
+        work.unstored += 1;
+        shared.unstored += 1;
+        let publication = Publication { conversation, ids, kind, is_settled: false, is_overtaken: false };
+        let ticket = work.publishing.add(publication);
+        out.push(Output::Publish(conversation, Box::new(event), ticket));
+    }
+
+    pub(super) fn published(
+        &mut self,
+        now: Now,
+        ticket: u32,
+        outcome: Outcome,
+        shared: &mut Shared,
+        out: &mut Outputs,
+    ) {
+        let user = self.user.0;
+        let Some(work) = &mut self.work else { return };
+        let Some((conversation, ids, kind, is_overtaken)) = work.publishing.settle(ticket) else { return };
+        let refused = RefusedPacket { kind, client_msg_id: ids.client_msg_id.clone(), msg_id: ids.msg_id };
+        match outcome {
+            Outcome::Accepted if kind == MsgType::C2cSend && !is_overtaken => out.packet(
+                MsgType::C2cAck,
+                &C2cAckReq {
+                    client_msg_id: ids.client_msg_id,
+                    msg_id: ids.msg_id,
+                    from: 0,
+                    to: user,
+                    status: status::ACCEPTED,
+                    seq: 0,
+                },
+            ),
+            Outcome::Accepted => {}
+            Outcome::Full | Outcome::Unavailable => {
+                self.stored_again(shared);
+                let (code, text, retry) = if outcome == Outcome::Full {
+                    (Code::Overloaded, "too much is under way: send it again later", RETRY_OVERLOADED_MS)
+                } else {
+                    (Code::Unavailable, "the log is out of reach: send it again later", RETRY_UNAVAILABLE_MS)
+                };
+                refused.nack(code, text, retry, out);
+            }
+            Outcome::Unknown => {
+                if kind == MsgType::C2cSend && work.held.len() < limits::SESSION_HELD_MAX {
+                    work.held.push(Held { conversation, ids, since_ms: now.mono_ms });
+                }
+                self.stored_again(shared);
+                let text = "it is unknown whether this was accepted: send it again with the same id";
+                refused.nack(Code::OutcomeUnknown, text, RETRY_UNAVAILABLE_MS, out);
+            }
+        }
+    }
+
+    /// One event of this session came back from the pipeline: its credit is free again.
+    pub(super) fn stored_again(&mut self, shared: &mut Shared) {
+        if let Some(work) = &mut self.work
+            && work.unstored > 0
+        {
+            work.unstored -= 1;
+            shared.unstored -= 1;
+        }
+    }
+
+    fn recall(&mut self, now: Now, recall: &C2cWithdrawReq, shared: &mut Shared, out: &mut Outputs) {
+        let refused =
+            RefusedPacket { kind: MsgType::C2cWithdraw, client_msg_id: Bytes::new(), msg_id: recall.msg_id };
+        let to = UserId(recall.to);
+        if recall.from != self.user.0 {
+            let text = "`from` must be the user that you are logged in as";
+            return self.fault(Code::NotYourUser, text, &refused, out);
+        }
+        if recall.to == 0 || to == self.user {
+            return self.fault(Code::BadRecipient, "`to` must be another user's id", &refused, out);
+        }
+        if recall.msg_id == 0 {
+            return self.fault(Code::MissingId, "name the message by its msg_id", &refused, out);
+        }
+        let conversation = ConversationId::of_users(self.user, to);
+        let ids = Ids { msg_id: recall.msg_id, client_msg_id: Bytes::new() };
+        if let Some((code, text, retry)) = self.unpublishable(conversation, &ids, shared) {
+            return refused.nack(code, text, retry, out);
+        }
+        let body = Body::Recall(events::Recall { msg_id: recall.msg_id });
+        self.publish(now, conversation, ids, MsgType::C2cWithdraw, body, shared, out);
+    }
+
+    fn ack(&mut self, now: Now, ack: C2cAckReq, out: &mut Outputs) {
+        let refused = RefusedPacket {
+            kind: MsgType::C2cAck,
+            client_msg_id: ack.client_msg_id.clone(),
+            msg_id: ack.msg_id,
+        };
+        if ack.from != self.user.0 {
+            let text = "`from` must be the user that you are logged in as";
+            return self.fault(Code::NotYourUser, text, &refused, out);
+        }
+        if ack.to == 0 {
+            return self.fault(Code::BadRecipient, "`to` must be the message's sender", &refused, out);
+        }
+        if ack.status != status::DELIVERED && ack.status != status::READ {
+            let text = "a receiver's ack has status 3 (delivered) or 4 (read)";
+            return self.fault(Code::BadPacket, text, &refused, out);
+        }
+        let conversation = ConversationId::of_users(self.user, UserId(ack.to));
+        let work = self.work.get_or_insert_default();
+        work.used_at = super::quarters(now);
+        match work.window.ack(ack.msg_id, ack.status) {
+            window::Acked::Noted { is_first } => {
+                if is_first {
+                    out.push(Output::FlushReceiptsLater);
+                }
+                self.reopen(out);
+            }
+            window::Acked::Known => {}
+            window::Acked::Unknown if ack.to == self.user.0 => {
+                // Shown on another device of the sender, or the sender acknowledges itself: nobody to tell.
+                refused.nack(Code::NotFound, "no such message waits for an ack of this device", 0, out);
+            }
+            window::Acked::Unknown if work.resolving.len() >= limits::SESSION_RESOLVING_MAX => {
+                let text = "too many acks of older messages are under way: send it again later";
+                refused.nack(Code::Overloaded, text, RETRY_OVERLOADED_MS, out);
+            }
+            window::Acked::Unknown => {
+                let msg_id = ack.msg_id;
+                work.resolving.push_back(Resolving { conversation, ack });
+                out.push(Output::Resolve(ResolveRequest { conversation: Some(conversation.into()), msg_id }));
+            }
+        }
+    }
+
+    pub(super) fn resolved(&mut self, reply: Option<ResolveReply>, out: &mut Outputs) {
+        let user = self.user.0;
+        let Some(Resolving { conversation, ack }) = self.work.as_mut().and_then(|w| w.resolving.pop_front()) else {
+            return;
+        };
+        let refused =
+            RefusedPacket { kind: MsgType::C2cAck, client_msg_id: ack.client_msg_id, msg_id: ack.msg_id };
+        match reply {
+            None => {
+                let text = "the store is out of reach: send the ack again later";
+                refused.nack(Code::Unavailable, text, RETRY_UNAVAILABLE_MS, out);
+            }
+            Some(found) if found.seq == 0 => {
+                self.fault(Code::NotFound, "there is no such message in this conversation", &refused, out);
+            }
+            Some(found) if found.sender == user => {
+                self.fault(Code::NotYours, "this message is your own: its receiver acknowledges it", &refused, out);
+            }
+            Some(found) => {
+                let told = events::Status {
+                    msg_id: found.msg_id,
+                    client_msg_id: found.client_msg_id,
+                    seq: found.seq,
+                    status: ack.status,
+                };
+                let receipt = Receipt {
+                    conversation: Some(conversation.into()),
+                    user,
+                    device: self.device as u32,
+                    // Only what was pushed in order on this session may move the delivered cursor.
+                    delivered_seq: 0,
+                    read_seq: if ack.status == status::READ { found.seq } else { 0 },
+                    statuses: vec![told],
+                };
+                out.push(Output::Receipt(conversation, receipt));
+            }
+        }
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "one shape for all packet handlers")]
+    fn id_batch(&mut self, request: GetBatchMsgIdsReq, out: &mut Outputs) {
+        if request.user_id == self.user.0 {
+            return out.push(Output::IdBatch);
+        }
+        let text = "`user_id` must be the user that you are logged in as";
+        self.fault(Code::NotYourUser, text, &RefusedPacket::of(MsgType::GetBatchMsgIds), out);
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "one shape for all packet handlers")]
+    fn sync_request(&mut self, request: SyncReq, out: &mut Outputs) {
+        let refused = RefusedPacket::of(MsgType::Sync);
+        let peer = UserId(request.peer);
+        if request.peer == 0 || peer == self.user {
+            return self.fault(Code::BadRecipient, "`peer` must be another user's id", &refused, out);
+        }
+        if self.phase == Phase::Claiming {
+            return refused.nack(Code::Overloaded, "not ready yet: ask again later", RETRY_OVERLOADED_MS, out);
+        }
+        let user = self.user;
+        let work = self.work();
+        if std::mem::replace(&mut work.is_history_pending, true) {
+            let text = "one sync request at a time: wait for the reply";
+            return refused.nack(Code::Overloaded, text, RETRY_OVERLOADED_MS, out);
+        }
+        out.push(Output::History(HistoryRequest {
+            user: user.0,
+            conversation: Some(ConversationId::of_users(user, peer).into()),
+            from_seq: request.from_seq.max(1),
+            to_seq: request.to_seq,
+            rows_max: limits::SYNC_ROWS_MAX as u32,
+        }));
+    }
+}
