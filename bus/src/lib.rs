@@ -4,9 +4,155 @@
 //! within a partition, by one active reader for each subscription; acknowledging comes after the effect.
 
 pub mod calls;
+pub mod embedded;
+
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use petrel_protocol::ids::Position;
+use petrel_protocol::topics::{Subscription, Topic};
+
+/// The log between the services. A clone is another handle on the same log.
+#[derive(Clone, Debug)]
+pub enum Bus {
+    /// In this process, in one folder.
+    Embedded(Arc<embedded::Log>),
+}
+
+impl Bus {
+    /// Creates the embedded log in `dir`, or opens what is there.
+    pub fn embedded(dir: &Path, partitions: u16) -> Result<Self, OpenError> {
+        embedded::Log::open(dir, embedded::Config::new(partitions)).map(Self::Embedded)
+    }
+
+    /// The partitions of each topic; fixed for a generation.
+    pub fn partitions(&self) -> u16 {
+        match self {
+            Self::Embedded(log) => log.partitions(),
+        }
+    }
+
+    /// The generation of the topics: positions compare within one.
+    pub fn generation(&self) -> u32 {
+        match self {
+            Self::Embedded(log) => log.generation(),
+        }
+    }
+
+    /// A handle to publish on `topic`. `on_receipt` runs on a thread of the bus and must not block. The receipts of one
+    /// publisher and partition come in publish order.
+    pub fn publisher(&self, topic: Topic, on_receipt: OnReceipt) -> Publisher {
+        match self {
+            Self::Embedded(log) => Publisher::Embedded(log.publisher(topic, on_receipt)),
+        }
+    }
+
+    /// Reads `partition` of `topic` from the first record that `subscription` has not acknowledged. Where a consumer of
+    /// the same subscription and partition lives, this one takes over: the older one's `next` ends and its
+    /// acknowledgements count no more.
+    pub fn subscribe(
+        &self,
+        topic: Topic,
+        subscription: Subscription,
+        partition: u16,
+    ) -> Result<Consumer, SubscribeError> {
+        match self {
+            Self::Embedded(log) => log.subscribe(topic, subscription, partition).map(Consumer::Embedded),
+        }
+    }
+
+    /// Returns when everything written so far, acknowledgements included, is on disk. Blocks.
+    pub fn sync(&self) -> Result<(), PublishError> {
+        match self {
+            Self::Embedded(log) => log.sync(),
+        }
+    }
+
+    /// Writes and syncs what waits, ends every consumer and stops the threads. Blocks. Later calls do nothing; later
+    /// publishes are refused as unavailable.
+    pub fn close(&self) {
+        match self {
+            Self::Embedded(log) => log.close(),
+        }
+    }
+}
+
+/// What takes a publisher's receipts.
+pub type OnReceipt = Arc<dyn Fn(Receipt) + Send + Sync>;
+
+/// A handle to publish on one topic, from any thread. A clone shares the receipts' callback.
+#[derive(Clone, Debug)]
+pub enum Publisher {
+    /// On the embedded log.
+    Embedded(embedded::Publisher),
+}
+
+impl Publisher {
+    /// Hands a pack to the bus; never blocks. `Ok`: exactly one receipt with this `tag` follows. `Err`: none does, and
+    /// the pack is certainly not in the log ([`PublishError::Full`] or [`PublishError::Unavailable`]).
+    pub fn publish(&self, partition: u16, tag: u64, pack: Bytes) -> Result<(), PublishError> {
+        match self {
+            Self::Embedded(publisher) => publisher.publish(partition, tag, pack),
+        }
+    }
+}
+
+/// The one active reader of a partition for its subscription.
+#[derive(Debug)]
+pub enum Consumer {
+    /// Of the embedded log.
+    Embedded(embedded::Consumer),
+}
+
+impl Consumer {
+    /// The next record; waits for it. `None`: the bus was closed, or another consumer took over. Cancel-safe, and works
+    /// on every runtime.
+    pub async fn next(&mut self) -> Option<Record> {
+        match self {
+            Self::Embedded(consumer) => consumer.next().await,
+        }
+    }
+
+    /// The next record, where it is there already.
+    pub fn try_next(&mut self) -> Option<Record> {
+        match self {
+            Self::Embedded(consumer) => consumer.try_next(),
+        }
+    }
+
+    /// This record and all before it have had their effect. Never goes backwards; the index is ignored, since a record
+    /// is acknowledged whole.
+    pub fn ack(&mut self, position: Position) {
+        match self {
+            Self::Embedded(consumer) => consumer.ack(position),
+        }
+    }
+}
+
+/// Why the log cannot be opened. The text names the mend.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct OpenError(pub(crate) String);
+
+/// Why a partition cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    /// There is no such partition.
+    #[error("partition {partition} does not exist: the topics have {partitions}")]
+    NoSuchPartition {
+        /// What was asked for.
+        partition: u16,
+        /// What there is.
+        partitions: u16,
+    },
+    /// The topic does not keep records for this subscription (`protocol::topics`).
+    #[error("{} does not read {}: add it to Topic::subscriptions in protocol/src/topics.rs", .1.name(), .0.name())]
+    NoSuchSubscription(Topic, Subscription),
+    /// The log is closed, or its folder cannot be read.
+    #[error("the bus is closed or cannot be read")]
+    Unavailable,
+}
 
 /// What a publisher is told about one pack.
 #[derive(Debug)]
