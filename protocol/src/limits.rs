@@ -34,6 +34,28 @@ pub const ID_BATCH: usize = 1_000;
 pub const PACK_EVENTS_MAX: usize = 1_024;
 /// Bytes of one pack.
 pub const PACK_BYTES_MAX: usize = 1 << 20;
+/// Packs of one topic that the embedded log has taken and not receipted. Beyond: refused as full.
+pub const BUS_QUEUE_PACKS_MAX: usize = 16_384;
+/// Bytes of those packs. Beyond: refused as full.
+pub const BUS_QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one topic that not all of its subscriptions have acknowledged, on the embedded log. Beyond: publishers are
+/// refused as full; nothing is ever evicted.
+pub const BUS_BACKLOG_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of one partition that the embedded log keeps in memory for its readers. Beyond: they read from disk.
+pub const BUS_TAIL_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one topic after which the embedded log begins a new segment; a segment is dropped whole. It is also what a
+/// topic holds in memory, since a segment that is acknowledged in time never leaves it.
+pub const BUS_SEGMENT_BYTES: u64 = 8 << 20;
+/// Packs that a reader takes from the embedded log in one go.
+pub const BUS_READ_PACKS: usize = 64;
+/// Bytes that a reader takes from the embedded log in one go (one pack more than this at most).
+pub const BUS_READ_BYTES: usize = 256 << 10;
+/// An acknowledgement is written to the embedded log this long after it was given, at most.
+pub const BUS_ACK_MS_MAX: u64 = 500;
+/// While publishing goes on, acknowledgements are written at most this often.
+pub const BUS_ACK_MS_MIN: u64 = 50;
+/// A log that cannot be written is tried again this often.
+pub const BUS_RETRY_MS: u64 = 1_000;
 /// Events of one shard that the bus has not receipted. Beyond: refused as overloaded.
 pub const SHARD_IN_FLIGHT_MAX: usize = 8_192;
 /// Sends of one shard that are accepted and not yet stored: the whole pipeline's credit, which bounds the delay of what
@@ -50,6 +72,9 @@ pub const SESSION_RECENT_ACKS: usize = 64;
 /// Messages waiting in a shard's inbox. Beyond: sessions are marked dirty instead.
 pub const SHARD_INBOX_MAX: usize = 16_384;
 
+/// Rows of one conversation that a client holds while an earlier one is missing. Beyond: it closes and is synced.
+pub const CLIENT_HELD_MAX: usize = 4_096;
+
 /// A recall comes this long after the message at most, by the edges' stamps.
 pub const RECALL_WINDOW_MS: u64 = 120_000;
 /// A reader of `uplink` remembers the keys of this much edge-stamped time.
@@ -63,6 +88,25 @@ pub const SYNC_ROWS_MAX: usize = 256;
 pub const LEASE_RENEW_MS: u64 = 2_000;
 /// A lease that was not renewed for this long is over.
 pub const LEASE_MS: u64 = 6_000;
+/// Rounds of the fan-out (one batched look-up each) that wait for their look-up or for edges. Beyond: router reads no more.
+pub const FANOUT_ROUNDS_MAX: usize = 16;
+/// Records in one round of the fan-out.
+pub const FANOUT_ROUND_RECORDS_MAX: usize = 256;
+/// Bytes of packs in one round of the fan-out; the last pack may exceed it.
+pub const FANOUT_ROUND_BYTES_MAX: usize = 1 << 20;
+/// Bytes of packs in all rounds under way. Beyond: router reads no more.
+pub const FANOUT_BYTES_MAX: usize = 8 << 20;
+/// Conversations whose last answered seq is remembered, in each of two generations. Beyond: a replay is pushed once more.
+pub const FANOUT_ANSWERED_MAX: usize = 16_384;
+/// Deliveries in one batch to an edge. Beyond: a further batch.
+pub const DELIVER_BATCH_MAX: usize = 4_096;
+/// Bytes of packets in one batch to an edge; the last packet may exceed it. Beyond: a further batch.
+pub const DELIVER_BATCH_BYTES_MAX: usize = 2 << 20;
+/// A batch that an edge could not take is tried again after this long.
+pub const DELIVER_RETRY_MS: u64 = 50;
+/// An edge that has not answered a batch for this long has its epoch revoked.
+pub const DELIVER_ANSWER_MS_MAX: u64 = 3_000;
+
 /// Username and password, bytes.
 pub const USERNAME_BYTES_MAX: usize = 64;
 /// Beyond it argon2 would only cost more.
@@ -75,9 +119,17 @@ const _: () = {
     assert!(MESSAGE_BYTES_MAX < PACK_BYTES_MAX);
     assert!(PACK_BYTES_MAX < 4 << 20, "Pulsar refuses messages above 5 MiB");
     assert!(MESSAGE_BYTES_MAX < EGRESS_BYTES_MAX);
+    assert!(PACK_BYTES_MAX <= BUS_QUEUE_BYTES_MAX);
+    assert!(PACK_BYTES_MAX <= BUS_TAIL_BYTES_MAX);
+    assert!((BUS_QUEUE_BYTES_MAX as u64) < BUS_BACKLOG_BYTES_MAX);
+    assert!(BUS_ACK_MS_MIN < BUS_ACK_MS_MAX);
     assert!(PING_AFTER_MS < EVICT_AFTER_MS);
     assert!(LEASE_RENEW_MS * 2 < LEASE_MS);
+    assert!(DELIVER_RETRY_MS < DELIVER_ANSWER_MS_MAX && DELIVER_ANSWER_MS_MAX < LEASE_MS);
+    assert!(FANOUT_ROUND_BYTES_MAX + PACK_BYTES_MAX <= FANOUT_BYTES_MAX);
+    assert!(DELIVER_BATCH_BYTES_MAX + PACK_BYTES_MAX < 4 << 20, "gRPC takes 4 MiB unasked");
     assert!(SESSION_IN_FLIGHT_MAX < SHARD_IN_FLIGHT_MAX);
     assert!(SHARD_UNSTORED_MAX <= SHARD_IN_FLIGHT_MAX);
     assert!(SYNC_ROWS_MAX <= SESSION_UNACKED_MAX);
+    assert!(SESSION_UNACKED_MAX < CLIENT_HELD_MAX);
 };
