@@ -1,1 +1,346 @@
-//! Petrel: edge.
+//! Holds the WebSockets: shards over io_uring, one thread each, that share nothing.
+//!
+//! The decisions stand in `petrel_protocol::session`; here they meet sockets, the bus and the calls to the services.
+
+mod connection;
+mod handshake;
+mod ids;
+mod inbox;
+mod metrics;
+mod packs;
+mod shard;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use petrel_bus::Bus;
+use petrel_bus::calls::{EdgeCall, Link, PersistCall, Reply, RouterCall, Service};
+use petrel_protocol::calls::{DeliverBatch, DeliverReply, Delivery, Lease, delivery::What};
+use petrel_protocol::token::Keys;
+use petrel_protocol::topics::Topic;
+use petrel_protocol::{limits, session};
+use petrel_ring::Ring;
+
+pub use petrel_ring::Config as RingConfig;
+
+use ids::{IdBlocks, IdSource};
+use inbox::{Inbox, Told};
+use packs::{Packs, outcome_of};
+use shard::{Parts, Shard};
+
+/// What an edge is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The URL that login gives to clients; none: made of the bound address.
+    pub url: Option<String>,
+    /// This edge's id: unique among the edges.
+    pub edge: u16,
+    /// The generator of message ids: unique among edges, 0 to 1023.
+    pub worker: u16,
+    /// Keeps the id generator's mark.
+    pub ids_file: PathBuf,
+    /// Threads that hold sockets: one a core; more where a process may not open many descriptors.
+    pub shards: u16,
+    /// The ring of each shard.
+    pub ring: petrel_ring::Config,
+    /// Times and bounds of sessions.
+    pub session: session::Config,
+}
+
+/// Why an edge did not start. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {0}: {1}; stop what holds it, or choose another address with --listen")]
+    Listen(SocketAddr, io::Error),
+    /// The kernel refused a ring.
+    #[error(
+        "cannot set up io_uring: {0}; Petrel needs Linux 6.1 or later with kernel.io_uring_disabled = 0, and RLIMIT_NOFILE of at least the sockets of a shard"
+    )]
+    Ring(io::Error),
+    /// The mark of the id generator cannot be read or written.
+    #[error("cannot use the id file: {0}")]
+    Ids(io::Error),
+    /// The router refused this edge's lease.
+    #[error("the router does not take this edge's lease: is another edge running with the same id?")]
+    Lease,
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// This edge's incarnation: its id and its present epoch.
+#[derive(Debug)]
+pub(crate) struct Incarnation {
+    pub(crate) edge: u16,
+    epoch: AtomicU64,
+}
+
+impl Incarnation {
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+}
+
+/// A running edge.
+pub struct Edge {
+    inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+    addr: SocketAddr,
+}
+
+struct Inner {
+    incarnation: Arc<Incarnation>,
+    inboxes: Vec<Arc<Inbox>>,
+    router: Link<RouterCall>,
+    ids: Arc<IdSource>,
+    url: String,
+    sessions_max: u32,
+    is_draining: AtomicBool,
+    stop: (Mutex<bool>, Condvar),
+}
+
+impl Edge {
+    /// Starts the shards and takes a lease. Clients can connect when this returns; router should have this edge attached
+    /// (`attach`, called with the edge's link before the first client can connect).
+    pub fn start(
+        config: Config,
+        bus: &Bus,
+        persist: &Link<PersistCall>,
+        router: &Link<RouterCall>,
+        keys: &Arc<Keys>,
+        attach: impl FnOnce(u16, Link<EdgeCall>),
+    ) -> Result<Self, StartError> {
+        // Every shard binds with SO_REUSEPORT, which would also let a second Petrel take half of the clients in
+        // silence: a plain bind tells whether somebody is there.
+        let probe = TcpListener::bind(config.listen).map_err(|e| StartError::Listen(config.listen, e))?;
+        let addr = probe.local_addr().map_err(|e| StartError::Listen(config.listen, e))?;
+        drop(probe);
+        let now_ms = wall_ms();
+        let source =
+            IdSource::open(config.worker, config.ids_file.clone(), now_ms).map_err(StartError::Ids)?;
+        let ids = Arc::new(source);
+        let incarnation = Arc::new(Incarnation { edge: config.edge, epoch: AtomicU64::new(now_ms) });
+        let inboxes: Vec<_> = (0..config.shards).map(|_| Arc::new(Inbox::new(config.ring.sockets))).collect();
+        let inner = Arc::new(Inner {
+            incarnation: Arc::clone(&incarnation),
+            inboxes: inboxes.clone(),
+            router: Arc::clone(router),
+            ids: Arc::clone(&ids),
+            url: config.url.clone().unwrap_or_else(|| format!("ws://{addr}/websocket")),
+            sessions_max: config.ring.sockets * u32::from(config.shards),
+            is_draining: AtomicBool::new(false),
+            stop: (Mutex::new(false), Condvar::new()),
+        });
+        attach(config.edge, Arc::new(EdgeService(Arc::clone(&inner))));
+        if !inner.first_lease() {
+            return Err(StartError::Lease);
+        }
+        let mut edge = Self { inner, threads: Vec::new(), addr };
+        let (ready, is_ready) = mpsc::channel();
+        for (number, inbox) in (0..).zip(inboxes) {
+            let parts = Parts {
+                number,
+                incarnation: Arc::clone(&incarnation),
+                packs: packs_of(bus, &inbox),
+                inbox: Arc::clone(&inbox),
+                persist: Arc::clone(persist),
+                router: Arc::clone(router),
+                keys: Arc::clone(keys),
+                ids: IdBlocks::new(Arc::clone(&ids)),
+                session: config.session.clone(),
+            };
+            let (ring, ready) = (config.ring.clone(), ready.clone());
+            edge.spawn(format!("edge-{number}"), move || run_shard(parts, ring, addr, &inbox, &ready))?;
+        }
+        drop(ready);
+        for _ in 0..config.shards {
+            is_ready.recv().unwrap_or_else(|_| Err(StartError::Ring(io::Error::other("a shard ended"))))?;
+        }
+        let inner = Arc::clone(&edge.inner);
+        edge.spawn("edge-lease".to_owned(), move || inner.keep_lease())?;
+        Ok(edge)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The URL that clients are given.
+    pub fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    /// Stops accepting, tells the clients, lets what is under way settle, closes with 1001 and ends. Takes a few seconds
+    /// at most.
+    pub fn drain(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.inner.is_draining.store(true, Ordering::Release);
+        self.inner.lease(Reply::ignored());
+        for inbox in &self.inner.inboxes {
+            inbox.tell(Told::Drain);
+        }
+        *self.inner.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.inner.stop.1.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("an edge thread panicked");
+            }
+        }
+    }
+
+    fn spawn(&mut self, name: String, run: impl FnOnce() + Send + 'static) -> Result<(), StartError> {
+        let thread = thread::Builder::new().name(name).spawn(run).map_err(StartError::Thread)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn packs_of(bus: &Bus, inbox: &Arc<Inbox>) -> Packs {
+    let told = Arc::clone(inbox);
+    let uplink = bus.publisher(
+        Topic::Uplink,
+        Arc::new(move |receipt| told.tell(Told::Published(receipt.tag, outcome_of(receipt.outcome)))),
+    );
+    // Nobody waits for these: a lost one is a duplicate at the device's next connect.
+    let receipts = bus.publisher(Topic::Receipts, Arc::new(|_| {}));
+    Packs::new(uplink, receipts, bus.partitions())
+}
+
+fn run_shard(
+    parts: Parts,
+    ring: petrel_ring::Config,
+    addr: SocketAddr,
+    inbox: &Inbox,
+    ready: &mpsc::Sender<Result<(), StartError>>,
+) {
+    let number = parts.number;
+    let ring = Ring::new(ring).map_err(StartError::Ring).and_then(|mut ring| {
+        ring.listen(addr).map_err(|e| StartError::Listen(addr, e))?;
+        Ok(ring)
+    });
+    let ring = match ring {
+        Ok(ring) => ring,
+        Err(e) => return drop(ready.send(Err(e))),
+    };
+    inbox.set_waker(ring.waker());
+    // The starter may have given up: then the drain that follows ends this shard.
+    let _ = ready.send(Ok(()));
+    if let Err(e) = Shard::new(parts).run(ring) {
+        // Its clients' sockets close with the ring; they reconnect and are synced.
+        tracing::error!("shard {number} ended: {e}; restart the edge");
+    }
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+impl Inner {
+    fn lease(&self, reply: Reply<bool>) {
+        let lease = Lease {
+            edge: self.incarnation.edge.into(),
+            epoch: self.incarnation.epoch(),
+            url: self.url.clone(),
+            sessions: self.inboxes.iter().map(|i| i.sessions.load(Ordering::Relaxed)).sum(),
+            sessions_max: self.sessions_max,
+            is_draining: self.is_draining.load(Ordering::Acquire),
+        };
+        self.router.call(RouterCall::Lease(lease, reply));
+    }
+
+    fn first_lease(&self) -> bool {
+        let (tell, told) = mpsc::channel();
+        self.lease(Reply::new(move |answer| drop(tell.send(answer))));
+        matches!(told.recv(), Ok(Ok(true)))
+    }
+
+    /// Renews the lease and the id generator's mark until the edge stops.
+    fn keep_lease(self: Arc<Self>) {
+        let mut is_stopped = self.stop.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*is_stopped {
+            let wait = Duration::from_millis(limits::LEASE_RENEW_MS);
+            is_stopped = self.stop.1.wait_timeout(is_stopped, wait).unwrap_or_else(PoisonError::into_inner).0;
+            if *is_stopped {
+                break;
+            }
+            if let Err(e) = self.ids.reserve(wall_ms()) {
+                tracing::error!(
+                    "cannot write the id file: {e}; message ids run out in seconds: free the disk"
+                );
+            }
+            let inner = Arc::clone(&self);
+            self.lease(Reply::new(move |answer| {
+                if answer == Ok(false) {
+                    inner.take_new_epoch();
+                }
+            }));
+        }
+    }
+
+    /// The epoch was revoked: what was pushed meanwhile may be lost, so every session claims again and is synced.
+    fn take_new_epoch(&self) {
+        let epoch = wall_ms().max(self.incarnation.epoch() + 1);
+        self.incarnation.epoch.store(epoch, Ordering::Release);
+        tracing::warn!("the lease ran out: new epoch {epoch}, all sessions claim their routes again");
+        self.lease(Reply::ignored());
+        for inbox in &self.inboxes {
+            inbox.tell(Told::ClaimAgain);
+        }
+    }
+
+    fn deliver(&self, batch: DeliverBatch) -> DeliverReply {
+        let mut reply = DeliverReply::default();
+        if batch.epoch != self.incarnation.epoch() {
+            // Routes of an earlier incarnation: their sessions are gone.
+            reply.gone = batch.deliveries.len() as u32;
+            return reply;
+        }
+        let mut by_shard: Vec<Vec<Delivery>> = self.inboxes.iter().map(|_| Vec::new()).collect();
+        for delivery in batch.deliveries {
+            let Some(list) = by_shard.get_mut(delivery.shard as usize) else {
+                reply.gone += 1;
+                continue;
+            };
+            if matches!(delivery.what, Some(What::Kick(_))) {
+                self.inboxes[delivery.shard as usize].tell(Told::Kick(delivery));
+            } else {
+                list.push(delivery);
+            }
+        }
+        for (inbox, list) in self.inboxes.iter().zip(by_shard) {
+            if !list.is_empty() {
+                reply.dirty += inbox.deliver(list);
+            }
+        }
+        reply
+    }
+}
+
+/// The edge as router sees it.
+struct EdgeService(Arc<Inner>);
+
+impl Service<EdgeCall> for EdgeService {
+    fn call(&self, call: EdgeCall) {
+        match call {
+            EdgeCall::Deliver(batch, reply) => reply.send(Ok(self.0.deliver(batch))),
+        }
+    }
+}

@@ -28,7 +28,7 @@ mod compiled {
     pub mod calls {
         include!(concat!(env!("OUT_DIR"), "/petrel.calls.rs"));
     }
-    pub mod v1 {
+    pub(crate) mod v1 {
         include!(concat!(env!("OUT_DIR"), "/petrel.v1.rs"));
     }
 }

@@ -26,7 +26,8 @@ impl Session {
     }
 
     fn push(&mut self, now: Now, push: Push, shared: &mut Shared, out: &mut Outputs) {
-        let Some(conversation) = push.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok()) else {
+        let Some(conversation) = push.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok())
+        else {
             return;
         };
         match self.phase {
@@ -66,7 +67,8 @@ impl Session {
 
     fn own(&mut self, now: Now, own: Own, shared: &mut Shared, out: &mut Outputs) {
         self.stored_again(shared);
-        let Some(conversation) = own.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok()) else {
+        let Some(conversation) = own.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok())
+        else {
             return;
         };
         let Some(peer) = conversation.peer_of(self.user) else { return };
@@ -134,7 +136,9 @@ impl Session {
             c if c == Code::NotFound as i32 => "there is no such message in this conversation",
             c if c == Code::NotYours as i32 => "this message is somebody else's",
             c if c == Code::RecallTooLate as i32 => "a message can be recalled for two minutes only",
-            c if c == Code::IdTaken as i32 => "this msg_id was used by another sender: take one of your own batch",
+            c if c == Code::IdTaken as i32 => {
+                "this msg_id was used by another sender: take one of your own batch"
+            }
             _ => "refused by the conversation's state",
         };
         let kind = MsgType::try_from(refused.request_type as i32).unwrap_or(MsgType::Unknown);
@@ -194,7 +198,12 @@ impl Session {
 
     fn kick(&mut self, code: i32, text: String, out: &mut Outputs) {
         debug_assert_ne!(code, SUCCESS);
-        out.envelope(&ImProtoResponse { r#type: MsgType::Kick.into(), code, msg: text, ..Default::default() });
+        out.envelope(&ImProtoResponse {
+            r#type: MsgType::Kick.into(),
+            code,
+            msg: text,
+            ..Default::default()
+        });
         if code == Code::LoggedInElsewhere as i32 {
             self.close(close::LOGGED_IN_ELSEWHERE, "logged in elsewhere on the same device type", out);
         } else {

@@ -14,7 +14,9 @@ use bytes::Bytes;
 pub use outputs::{Outputs, Sent};
 pub use sync::{Packet, as_packet};
 
-use crate::calls::{ClaimReply, HistoryRequest, Range, Release, ResolveReply, ResolveRequest, SyncReply, SyncRequest};
+use crate::calls::{
+    ClaimReply, HistoryRequest, Range, Release, ResolveReply, ResolveRequest, SyncReply, SyncRequest,
+};
 use crate::codes::{Code, close};
 use crate::events::{Receipt, Uplink};
 use crate::ids::{ConversationId, Device, UserId};
@@ -224,7 +226,8 @@ impl Session {
     pub fn is_due(&self, now: Now, config: &Config) -> bool {
         self.work.is_some()
             || self.phase == Phase::Claiming
-            || silent_ms(now, self.heard) >= if self.is_pinged { config.evict_after_ms } else { config.ping_after_ms }
+            || silent_ms(now, self.heard)
+                >= if self.is_pinged { config.evict_after_ms } else { config.ping_after_ms }
     }
 
     /// Takes one input and appends what is to be done to `out`.
@@ -292,6 +295,10 @@ impl Session {
         if let Some(work) = &mut self.work {
             work.held.retain(|held| !held.is_given_up(now));
             sync::retry(work, self.phase, self.user, self.device, out);
+            let unused_ms = u64::from(quarters_now.wrapping_sub(work.used_at)) * 250;
+            if unused_ms > CREDIT_MS_MAX && work.publishing.is_empty() {
+                shared.unstored -= std::mem::take(&mut work.unstored);
+            }
             let is_idle = work.publishing.is_empty()
                 && work.unstored == 0
                 && work.held.is_empty()
@@ -316,10 +323,17 @@ impl Session {
         refused.nack(code, text, 0, out);
         self.faults = self.faults.saturating_add(1);
         if u32::from(self.faults) >= limits::SESSION_FAULTS_MAX {
-            self.close(close::TOO_MANY_FAULTS, "too many bad packets: the nacks say what was wrong with each", out);
+            self.close(
+                close::TOO_MANY_FAULTS,
+                "too many bad packets: the nacks say what was wrong with each",
+                out,
+            );
         }
     }
 }
+
+/// Credit of a session that publishes nothing is freed after this long: what would give it back was lost.
+const CREDIT_MS_MAX: u64 = 30_000;
 
 fn quarters(now: Now) -> u32 {
     (now.mono_ms / 250) as u32

@@ -7,6 +7,7 @@ use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use super::Output;
+use crate::codes::Code;
 use crate::packets::{MsgType, SUCCESS};
 
 /// A packet's place in [`Outputs::bytes`].
@@ -18,6 +19,7 @@ pub struct Sent(Range<usize>);
 pub struct Outputs {
     actions: Vec<Output>,
     bytes: Vec<u8>,
+    refusals: Vec<(Code, u64)>,
 }
 
 impl Outputs {
@@ -38,6 +40,19 @@ impl Outputs {
         let start = self.bytes.len();
         envelope.encode(&mut self.bytes).expect("a Vec grows");
         self.actions.push(Output::Send(Sent(start..self.bytes.len())));
+    }
+
+    /// Counts a refusal.
+    pub(super) fn count_refusal(&mut self, code: Code) {
+        match self.refusals.iter_mut().find(|(c, _)| *c == code) {
+            Some((_, count)) => *count += 1,
+            None => self.refusals.push((code, 1)),
+        }
+    }
+
+    /// The refusals since the last call, by code.
+    pub fn take_refusals(&mut self) -> impl Iterator<Item = (Code, u64)> + '_ {
+        self.refusals.drain(..)
     }
 
     /// The bytes of a packet among the outputs.

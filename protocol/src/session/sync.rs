@@ -176,7 +176,8 @@ impl Session {
             let text = "the store is out of reach: ask again later";
             return refused.nack(crate::codes::Code::Unavailable, text, 1_000, out);
         };
-        let Some(conversation) = range.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok()) else {
+        let Some(conversation) = range.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok())
+        else {
             return;
         };
         let Some(peer) = conversation.peer_of(user) else { return };
@@ -199,7 +200,8 @@ impl Session {
 }
 
 fn push_range(work: &mut Work, user: UserId, device: Device, range: &Range, out: &mut Outputs) {
-    let Some(conversation) = range.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok()) else {
+    let Some(conversation) = range.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok())
+    else {
         return;
     };
     let shown_before = work.window.highest(conversation);

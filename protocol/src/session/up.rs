@@ -12,7 +12,8 @@ use crate::events::{self, Receipt, Uplink, uplink::Body};
 use crate::ids::{ConversationId, UserId};
 use crate::limits;
 use crate::packets::{
-    C2cAckReq, C2cSendReq, C2cWithdrawReq, GetBatchMsgIdsReq, ImProtoRequest, ImProtoResponse, MsgType, SyncReq, status,
+    C2cAckReq, C2cSendReq, C2cWithdrawReq, GetBatchMsgIdsReq, ImProtoRequest, ImProtoResponse, MsgType,
+    SyncReq, status,
 };
 use crate::time::Now;
 
@@ -29,6 +30,7 @@ impl RefusedPacket {
     }
 
     pub(super) fn nack(&self, code: Code, text: &str, retry_after_ms: u32, out: &mut Outputs) {
+        out.count_refusal(code);
         out.envelope(&ImProtoResponse {
             r#type: MsgType::Nack.into(),
             payload: self.client_msg_id.clone(),
@@ -165,7 +167,9 @@ impl Session {
         match kind {
             MsgType::C2cSend => self.decoded(kind, payload, out, |s, p, out| s.send(now, p, shared, out)),
             MsgType::C2cAck => self.decoded(kind, payload, out, |s, p, out| s.ack(now, p, out)),
-            MsgType::C2cWithdraw => self.decoded(kind, payload, out, |s, p, out| s.recall(now, &p, shared, out)),
+            MsgType::C2cWithdraw => {
+                self.decoded(kind, payload, out, |s, p, out| s.recall(now, &p, shared, out))
+            }
             MsgType::GetBatchMsgIds => self.decoded(kind, payload, out, Self::id_batch),
             MsgType::Sync => self.decoded(kind, payload, out, Self::sync_request),
             MsgType::GroupSend | MsgType::GroupAck | MsgType::GroupWithdraw => {
@@ -260,7 +264,11 @@ impl Session {
         if work.publishing.waiting.len() >= limits::SESSION_IN_FLIGHT_MAX
             || shared.unstored >= shared.config.shard_unstored_max
         {
-            return Some((Code::Overloaded, "too much is under way: send it again later", RETRY_OVERLOADED_MS));
+            return Some((
+                Code::Overloaded,
+                "too much is under way: send it again later",
+                RETRY_OVERLOADED_MS,
+            ));
         }
         if work.held.len() >= limits::SESSION_HELD_MAX && !work.held.iter().any(|h| h.is_same(ids)) {
             return Some((Code::HeldBack, "resend the messages whose outcome is unknown first", 0));
@@ -428,7 +436,8 @@ impl Session {
 
     pub(super) fn resolved(&mut self, reply: Option<ResolveReply>, out: &mut Outputs) {
         let user = self.user.0;
-        let Some(Resolving { conversation, ack }) = self.work.as_mut().and_then(|w| w.resolving.pop_front()) else {
+        let Some(Resolving { conversation, ack }) = self.work.as_mut().and_then(|w| w.resolving.pop_front())
+        else {
             return;
         };
         let refused =
@@ -442,7 +451,12 @@ impl Session {
                 self.fault(Code::NotFound, "there is no such message in this conversation", &refused, out);
             }
             Some(found) if found.sender == user => {
-                self.fault(Code::NotYours, "this message is your own: its receiver acknowledges it", &refused, out);
+                self.fault(
+                    Code::NotYours,
+                    "this message is your own: its receiver acknowledges it",
+                    &refused,
+                    out,
+                );
             }
             Some(found) => {
                 let told = events::Status {
@@ -482,7 +496,12 @@ impl Session {
             return self.fault(Code::BadRecipient, "`peer` must be another user's id", &refused, out);
         }
         if self.phase == Phase::Claiming {
-            return refused.nack(Code::Overloaded, "not ready yet: ask again later", RETRY_OVERLOADED_MS, out);
+            return refused.nack(
+                Code::Overloaded,
+                "not ready yet: ask again later",
+                RETRY_OVERLOADED_MS,
+                out,
+            );
         }
         let user = self.user;
         let work = self.work();

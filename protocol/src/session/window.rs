@@ -108,7 +108,8 @@ impl Window {
         self.unacked += usize::from(status == 0);
         // A row of one's own is acknowledged by nature and moves no cursor by itself: persist skips own rows in a sync.
         // Without anything unacknowledged around it, it need not be remembered.
-        if shown.kind == Kind::Own && !self.entries.iter().any(|e| e.shown.conversation == shown.conversation) {
+        if shown.kind == Kind::Own && !self.entries.iter().any(|e| e.shown.conversation == shown.conversation)
+        {
             return;
         }
         self.entries.push_back(Entry { shown, status, told: 0 });
@@ -121,7 +122,11 @@ impl Window {
         };
         // The connection keeps order, so whatever was pushed before this one has come too: recalls are never
         // acknowledged by themselves.
-        for entry in self.entries.iter_mut().take(i).filter(|e| e.shown.kind == Kind::Recall && e.status < status::DELIVERED)
+        for entry in self
+            .entries
+            .iter_mut()
+            .take(i)
+            .filter(|e| e.shown.kind == Kind::Recall && e.status < status::DELIVERED)
         {
             entry.status = status::DELIVERED;
             self.unacked -= 1;
@@ -136,7 +141,9 @@ impl Window {
     }
 
     fn ack_recent(&mut self, msg_id: u64, status: i32) -> Acked {
-        let Some(i) = self.recent.iter().position(|(s, _)| is_ackable(s, msg_id)) else { return Acked::Unknown };
+        let Some(i) = self.recent.iter().position(|(s, _)| is_ackable(s, msg_id)) else {
+            return Acked::Unknown;
+        };
         if self.recent[i].1 >= status {
             return Acked::Known;
         }
