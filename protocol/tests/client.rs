@@ -55,12 +55,11 @@ impl World {
     fn sends(&mut self, input: Input<'_>) -> Vec<(u8, u32)> {
         let (_, sent) = self.handle(input);
         let sends = sent.iter().filter(|(kind, _)| *kind == MsgType::C2cSend);
-        sends
-            .map(|(_, payload)| {
-                let send = C2cSendReq::decode(&payload[..]).expect("a send");
-                (send.client_msg_id[0], send.attempt.expect("an attempt"))
-            })
-            .collect()
+        let decoded = sends.map(|(_, payload)| {
+            let packet = C2cSendReq::decode(&payload[..]).expect("a send");
+            (packet.client_msg_id[0], packet.attempt.expect("an attempt"))
+        });
+        decoded.collect()
     }
 
     fn send(&mut self, n: u8, to: UserId) -> Vec<(u8, u32)> {
