@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_file_holds_every_key_at_its_default() {
+        let file: toml::Table = toml::from_str(include_str!("../deploy/config/petrel.toml")).expect("valid");
+        let documented: Config = file.clone().try_into().expect("all keys are known");
+        assert_eq!(format!("{documented:?}"), format!("{:?}", Config::default()));
+        // `url` has no default, so it stands there as a comment.
+        let debug = format!("{documented:?}");
+        let keys = debug.matches(": ").count() - 1;
+        assert_eq!(file.len(), keys, "{debug}");
+    }
+
+    #[test]
     fn ranges_of_users() {
         assert_eq!(parse_users("1..1000"), Ok((1, 1_000)));
         assert!(parse_users("0..5").is_err());

@@ -1,0 +1,21 @@
+# Shortcuts; `./check` is what counts.
+
+# List the recipes
+default:
+    @just --list
+
+# Start all of Petrel on ./petrel-data
+serve *ARGS:
+    cargo run --release -- {{ARGS}}
+
+# Everything that CI runs, or some of it: format lints tests licences load
+check *NAMES:
+    ./check {{NAMES}}
+
+# Run a scenario of perf/scenarios against a Petrel that was started with `just serve`
+load SCENARIO *ARGS:
+    cargo run --release -p petrel-loadgen -- run perf/scenarios/{{SCENARIO}}.toml --http http://127.0.0.1:8080 --data petrel-data {{ARGS}}
+
+# Talk by hand: `just chat 1 2` in one terminal, `just chat 2 1` in another
+chat AS TO:
+    cargo run --release -p petrel-loadgen -- chat --as {{AS}} --to {{TO}} --http http://127.0.0.1:8080 --data petrel-data

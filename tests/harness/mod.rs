@@ -1,0 +1,263 @@
+//! A Petrel process on a data folder of its own, and clients of it that share no code with its engine (tungstenite).
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use petrel_protocol::ids::{Device, UserId};
+use petrel_protocol::packets::{C2cAckReq, C2cMsgPush, C2cSendReq, ImProtoResponse, MsgType, request};
+use petrel_protocol::token::{Claims, Keys, Kind};
+use prost::Message;
+use tungstenite::client::IntoClientRequest;
+use tungstenite::protocol::WebSocket;
+
+/// Longer than anything takes on a busy machine; only failures wait this long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running process.
+pub struct Petrel {
+    child: Child,
+    pub dir: PathBuf,
+    /// Host and port of the edge.
+    pub edge: String,
+    /// Host and port of HTTP.
+    pub http: String,
+}
+
+impl Petrel {
+    /// Starts on `dir` with free ports.
+    pub fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "2"])
+    }
+
+    /// Starts again where another one ran: same folder, same ports, as clients expect.
+    pub fn start_again(dir: &Path, edge: &str, http: &str) -> Self {
+        Self::start_with(dir, &["--listen", edge, "--http", http, "--shards", "2"])
+    }
+
+    pub fn start_with(dir: &Path, args: &[&str]) -> Self {
+        let mut child = command(dir, args).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let (mut edge, mut http) = (String::new(), String::new());
+        while edge.is_empty() || http.is_empty() {
+            let line = lines.next().expect("it says where to connect before it ends").expect("text");
+            if let Some(url) = line.trim().strip_prefix("clients   ws://") {
+                edge = url.trim_end_matches("/websocket").to_owned();
+            } else if let Some(url) = line.trim().strip_prefix("HTTP      http://") {
+                http = url.to_owned();
+            }
+        }
+        Self { child, dir: dir.to_owned(), edge, http }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        let status = self.child.wait().expect("it ends");
+        assert_eq!(status.signal(), Some(9));
+    }
+
+    /// SIGTERM, then the exit status.
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal("TERM");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its state is known") {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// A token of this user, signed with the folder's key.
+    pub fn token(&self, user: u64, device: Device) -> String {
+        let keys = std::fs::read_to_string(self.dir.join("keys.json")).expect("made at the start");
+        let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+        token(&Keys::from_json(&keys).expect("valid"), user, device, now_s + 3_600)
+    }
+
+    /// A logged-in client whose device is ready for pushes.
+    pub fn client(&self, user: u64, device: Device) -> Client {
+        let mut client = self.connect(user, device);
+        client.until(|p| p.r#type() == MsgType::Ready);
+        client
+    }
+
+    /// A logged-in client, as soon as the handshake is done.
+    pub fn connect(&self, user: u64, device: Device) -> Client {
+        let mut request = format!("ws://{}/websocket", self.edge).into_client_request().expect("a valid URL");
+        let token = self.token(user, device).parse().expect("a header");
+        request.headers_mut().insert("token", token);
+        let stream = TcpStream::connect(&self.edge).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.set_nodelay(true).expect("set");
+        let (socket, _) = tungstenite::client(request, stream).expect("the handshake is taken");
+        Client { socket, user, next_id: 1 }
+    }
+
+    /// Resident memory, bytes.
+    pub fn resident(&self) -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).expect("it runs");
+        text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("a number") * 4_096
+    }
+
+    /// One HTTP request; the status and the body.
+    pub fn http(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.http).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        let length = body.len();
+        let host = &self.http;
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
+            .expect("sent");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("an answer");
+        let status = response.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
+        let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+        (status, body)
+    }
+
+    pub fn post(&self, path: &str, json: &str) -> (u16, String) {
+        self.http("POST", path, "Content-Type: application/json\r\n", json)
+    }
+}
+
+impl Drop for Petrel {
+    fn drop(&mut self) {
+        // Already dead in most tests.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The program with a data folder.
+pub fn command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_petrel"));
+    command.arg("--data").arg(dir).args(args).stdin(Stdio::null());
+    command
+}
+
+pub fn token(keys: &Keys, user: u64, device: Device, expires_at_s: u64) -> String {
+    keys.sign(&Claims {
+        user: UserId(user),
+        device,
+        version: 0,
+        issued_at_s: expires_at_s.saturating_sub(3_600),
+        expires_at_s,
+        kind: Kind::Access,
+    })
+}
+
+/// A client on a thread of the test.
+pub struct Client {
+    pub socket: WebSocket<TcpStream>,
+    pub user: u64,
+    next_id: u64,
+}
+
+impl Client {
+    pub fn send_packet(&mut self, kind: MsgType, payload: &impl Message) {
+        self.socket.send(tungstenite::Message::Binary(request(kind, payload))).expect("sent");
+    }
+
+    /// Sends a text; returns its `client_msg_id`.
+    pub fn send(&mut self, to: u64, content: &str) -> Bytes {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.user.to_be_bytes());
+        id[8..].copy_from_slice(&self.next_id.to_be_bytes());
+        self.next_id += 1;
+        let id = Bytes::copy_from_slice(&id);
+        self.send_as(id.clone(), to, content, 0);
+        id
+    }
+
+    pub fn send_as(&mut self, client_msg_id: Bytes, to: u64, content: &str, attempt: u32) {
+        let send = C2cSendReq {
+            client_msg_id,
+            from: self.user,
+            to,
+            format: 1,
+            content: content.to_owned(),
+            attempt: Some(attempt),
+            ..Default::default()
+        };
+        self.send_packet(MsgType::C2cSend, &send);
+    }
+
+    /// The next packet; none where the server closed (the close code is then kept by the caller through `closed`).
+    pub fn next(&mut self) -> Result<ImProtoResponse, Option<u16>> {
+        loop {
+            match self.socket.read() {
+                Ok(tungstenite::Message::Binary(bytes)) => {
+                    return Ok(ImProtoResponse::decode(bytes).expect("a valid packet"));
+                }
+                Ok(tungstenite::Message::Close(frame)) => return Err(frame.map(|f| f.code.into())),
+                Ok(_) => {}
+                Err(_) => return Err(None),
+            }
+        }
+    }
+
+    /// Skips packets up to one of this kind.
+    pub fn until(&mut self, is_it: impl Fn(&ImProtoResponse) -> bool) -> ImProtoResponse {
+        loop {
+            let packet = self.next().unwrap_or_else(|code| panic!("closed with {code:?}"));
+            if is_it(&packet) {
+                return packet;
+            }
+        }
+    }
+
+    pub fn until_status(&mut self, status: i32) -> C2cAckReq {
+        let packet = self.until(|p| {
+            p.r#type() == MsgType::C2cAck && C2cAckReq::decode(p.payload.clone()).is_ok_and(|a| a.status == status)
+        });
+        C2cAckReq::decode(packet.payload).expect("valid")
+    }
+
+    pub fn until_push(&mut self) -> C2cMsgPush {
+        let packet = self.until(|p| p.r#type() == MsgType::C2cMsgPush);
+        C2cMsgPush::decode(packet.payload).expect("valid")
+    }
+
+    pub fn until_nack(&mut self) -> ImProtoResponse {
+        let nack = self.until(|p| p.r#type() == MsgType::Nack);
+        assert!(nack.code < 0 && !nack.msg.is_empty(), "{nack:?}");
+        nack
+    }
+
+    pub fn ack(&mut self, push: &C2cMsgPush, status: i32) {
+        let ack = C2cAckReq {
+            client_msg_id: push.client_msg_id.clone(),
+            msg_id: push.msg_id,
+            from: self.user,
+            to: push.from,
+            status,
+            seq: 0,
+        };
+        self.send_packet(MsgType::C2cAck, &ack);
+    }
+
+    /// The close code that ends the connection.
+    pub fn until_closed(&mut self) -> Option<u16> {
+        loop {
+            if let Err(code) = self.next() {
+                return code;
+            }
+        }
+    }
+}
