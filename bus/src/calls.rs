@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use petrel_protocol::calls::{
-    Account, Claim, ClaimReply, CreateAccount, DeliverBatch, DeliverReply, HistoryRequest, Lease, Range, Release,
-    ResolveReply, ResolveRequest, SyncReply, SyncRequest,
+    Account, Claim, ClaimReply, CreateAccount, DeliverBatch, DeliverReply, HistoryRequest, Lease, Range,
+    Release, ResolveReply, ResolveRequest, SyncReply, SyncRequest,
 };
 
 /// Why a call has no answer.
@@ -24,7 +24,9 @@ pub enum CallError {
 }
 
 /// Where an answer goes. Dropped without an answer, it answers [`CallError::Unavailable`].
-pub struct Reply<T>(Option<Box<dyn FnOnce(Result<T, CallError>) + Send>>);
+pub struct Reply<T>(Option<Then<T>>);
+
+type Then<T> = Box<dyn FnOnce(Result<T, CallError>) + Send>;
 
 impl<T> Reply<T> {
     /// A reply that runs `then` on the answering thread; `then` must not block.

@@ -81,6 +81,15 @@ pub const RECALL_WINDOW_MS: u64 = 120_000;
 pub const DEDUP_WINDOW_MS: u64 = 120_000;
 /// No sender publishes an event again later than this after its first try.
 pub const REPUBLISH_MS_MAX: u64 = DEDUP_WINDOW_MS / 4;
+/// Events in one batch of a sequencer; the last pack may exceed it.
+pub const SEQUENCER_BATCH_EVENTS: usize = 1_024;
+/// Events that wait in a sequencer. Beyond: it reads no more, and they wait in the log.
+pub const SEQUENCER_WAITING_EVENTS_MAX: usize = 4_096;
+/// Heads in each of the two generations that a sequencer keeps (about 130 bytes each). Beyond: the oldest are read again.
+pub const SEQUENCER_HEADS_MAX: usize = 1 << 16;
+/// Keys in each of the two generations that a sequencer remembers (5 bytes a bucket, 2^20 buckets). Beyond: the oldest
+/// are forgotten, and looked up instead.
+pub const SEQUENCER_KEYS_MAX: usize = (1 << 20) / 8 * 7;
 /// Rows in one sync reply.
 pub const SYNC_ROWS_MAX: usize = 256;
 
@@ -88,6 +97,10 @@ pub const SYNC_ROWS_MAX: usize = 256;
 pub const LEASE_RENEW_MS: u64 = 2_000;
 /// A lease that was not renewed for this long is over.
 pub const LEASE_MS: u64 = 6_000;
+/// Incarnations of edges that router knows, dead ones included until their routes are swept. Beyond: a lease is refused.
+pub const LEASES_MAX: usize = 4_096;
+/// Dead incarnations of one edge that are remembered, so that none of them renews. Beyond: the oldest is forgotten.
+pub const LEASES_DEAD_MAX: usize = 16;
 /// Rounds of the fan-out (one batched look-up each) that wait for their look-up or for edges. Beyond: router reads no more.
 pub const FANOUT_ROUNDS_MAX: usize = 16;
 /// Records in one round of the fan-out.
@@ -113,6 +126,28 @@ pub const USERNAME_BYTES_MAX: usize = 64;
 pub const PASSWORD_BYTES_MAX: usize = 128;
 /// Largest body of an HTTP request.
 pub const HTTP_BODY_BYTES_MAX: usize = 16 << 10;
+/// HTTP connections held at once. Beyond: new ones wait in the listener's backlog.
+pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+/// An HTTP request's head that is not complete after this long, or a connection idle this long, is closed.
+pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
+/// An HTTP request's body that is not complete after this long is answered with 408.
+pub const HTTP_BODY_MS_MAX: u64 = 10_000;
+/// An HTTP connection takes no further requests after this long.
+pub const HTTP_CONNECTION_MS_MAX: u64 = 300_000;
+/// Passwords hashed at once: each takes 19 MiB and a core for some tens of ms.
+pub const HASHES_AT_ONCE: usize = 1;
+/// Passwords that wait for it. Beyond: 503 with `retry-after`.
+pub const HASHES_WAITING_MAX: usize = 64;
+/// Failed logins of one account within the window. Beyond: 429 until it ends.
+pub const LOGIN_FAILURES_MAX: u32 = 10;
+/// That window.
+pub const LOGIN_FAILURES_MS: u64 = 60_000;
+/// Accounts whose failures are counted. Beyond: the oldest count is forgotten.
+pub const LOGIN_FAILURES_ACCOUNTS_MAX: usize = 65_536;
+/// Users whose latest revocation is remembered, in each of two generations.
+pub const REVOCATIONS_MAX: usize = 65_536;
+/// A call to persist that is not answered after this long is answered to the client with 503.
+pub const PERSIST_CALL_MS_MAX: u64 = 5_000;
 
 const _: () = {
     assert!(CONTENT_BYTES_MAX < MESSAGE_BYTES_MAX);
@@ -126,6 +161,7 @@ const _: () = {
     assert!(PING_AFTER_MS < EVICT_AFTER_MS);
     assert!(LEASE_RENEW_MS * 2 < LEASE_MS);
     assert!(DELIVER_RETRY_MS < DELIVER_ANSWER_MS_MAX && DELIVER_ANSWER_MS_MAX < LEASE_MS);
+    assert!(LEASES_MAX < 1 << 16, "a route names its lease by 16 bits");
     assert!(FANOUT_ROUND_BYTES_MAX + PACK_BYTES_MAX <= FANOUT_BYTES_MAX);
     assert!(DELIVER_BATCH_BYTES_MAX + PACK_BYTES_MAX < 4 << 20, "gRPC takes 4 MiB unasked");
     assert!(SESSION_IN_FLIGHT_MAX < SHARD_IN_FLIGHT_MAX);

@@ -1,0 +1,412 @@
+//! The commit thread: takes everything that waits, writes it as one batch, syncs it where it must be durable, receipts.
+//!
+//! While one group is written and synced the next one gathers, so groups grow with the load and nothing waits for a
+//! timer. Order of effects: written → records of `stored` and `receipts` readable and receipted → synced, if the group
+//! has a record of `uplink` or somebody waits for a sync → records of `uplink` readable and receipted.
+//! A record of `uplink` is not shown to its reader before it is durable: persist would give it a seq that after a power
+//! cut belongs to another message.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use petrel_protocol::ids::Position;
+use petrel_protocol::limits::{BUS_ACK_MS_MAX, BUS_ACK_MS_MIN, BUS_RETRY_MS, BUS_SEGMENT_BYTES};
+use petrel_protocol::topics::Topic;
+
+use super::backlog::Backlog;
+use super::metrics::METRICS;
+use super::queue::Group;
+use super::shared::Shared;
+use super::store::{Batch, Store, StoreError};
+use crate::{PublishError, Receipt};
+
+/// The commit thread's state.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    logs: [TopicLog; Topic::ALL.len()],
+    group: Group,
+    /// The offset of each pack of the group.
+    offsets: Vec<u64>,
+    /// When acknowledgements were last written, and by when those that came since then are.
+    acks_written: Instant,
+    acks_due: Option<Instant>,
+    /// Bytes written since the journal was last looked at.
+    journal_bytes: u64,
+    health: Health,
+}
+
+/// Whether the log can be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Well,
+    /// It cannot, and is tried again at this time.
+    Failing(Instant),
+    /// It must not, until the process starts anew.
+    Failed,
+}
+
+/// The commit thread's side of a topic.
+pub(super) struct TopicLog {
+    topic: Topic,
+    /// Bytes in the segment that is written to.
+    segment_bytes: u64,
+    partitions: Vec<PartitionLog>,
+}
+
+/// The commit thread's side of a partition.
+struct PartitionLog {
+    next: u64,
+    /// Records of the group that are written and not yet readable.
+    staged: Vec<Bytes>,
+    backlog: Backlog,
+    /// The cursors on disk, by subscription.
+    cursors: Vec<u64>,
+}
+
+impl TopicLog {
+    /// What the store holds of a topic. Reads all that is not acknowledged, and sees that nothing is missing.
+    pub(super) fn recover(store: &Store, topic: Topic) -> Result<Self, StoreError> {
+        let mut partitions = Vec::new();
+        let mut segment_bytes = 0;
+        for (partition, next) in (0..).zip(store.next_offsets(topic)?) {
+            let subscriptions = topic.subscriptions().iter();
+            let cursors =
+                subscriptions.map(|&s| store.cursor(topic, s, partition)).collect::<Result<Vec<_>, _>>()?;
+            let acked = min_acked(&cursors, next);
+            let mut backlog = Backlog::default();
+            let mut end = acked;
+            store.scan(topic, partition, acked, |offset, bytes| {
+                end = offset + 1;
+                backlog.add(end, bytes);
+            })?;
+            if end != next {
+                let name = topic.name();
+                return Err(StoreError::Damaged(format!(
+                    "{name} partition {partition} ends at {end}, not at {next}"
+                )));
+            }
+            segment_bytes += backlog.bytes();
+            partitions.push(PartitionLog { next, staged: Vec::new(), backlog, cursors });
+        }
+        Ok(Self { topic, segment_bytes: segment_bytes.min(BUS_SEGMENT_BYTES), partitions })
+    }
+
+    /// The next offset and the cursors of each partition.
+    pub(super) fn partitions(&self) -> impl Iterator<Item = (u64, &[u64])> {
+        self.partitions.iter().map(|partition| (partition.next, &partition.cursors[..]))
+    }
+
+    pub(super) fn backlog_bytes(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.backlog.bytes()).sum()
+    }
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, logs: [TopicLog; Topic::ALL.len()]) -> Self {
+        Self {
+            shared,
+            logs,
+            group: Group::default(),
+            offsets: Vec::new(),
+            acks_written: Instant::now(),
+            acks_due: None,
+            journal_bytes: 0,
+            health: Health::Well,
+        }
+    }
+
+    /// Runs until the log is closed.
+    pub(super) fn run(mut self) {
+        loop {
+            let deadline = match self.health {
+                Health::Well => self.acks_due,
+                Health::Failing(again) => Some(again),
+                Health::Failed => Some(Instant::now() + Duration::from_millis(BUS_RETRY_MS)),
+            };
+            self.shared.queue.take(&mut self.group, deadline);
+            match self.health {
+                Health::Well => self.commit(),
+                Health::Failing(again) => {
+                    self.refuse(PublishError::Unavailable);
+                    if Instant::now() >= again && !self.group.closing {
+                        self.retry();
+                    }
+                }
+                Health::Failed => self.refuse(PublishError::Unavailable),
+            }
+            self.group.syncs.clear();
+            let left = self.shared.queue.release(&mut self.group.packs);
+            for (gauge, packs) in METRICS.queue_packs.iter().zip(left) {
+                gauge.set(packs as i64);
+            }
+            if self.group.closing {
+                break;
+            }
+        }
+        self.close();
+    }
+
+    fn commit(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let store = store(&shared);
+        let result = match &*store {
+            Some(store) => self.commit_to(store),
+            None => unreachable!("a log that has not failed has its store"),
+        };
+        drop(store);
+        if let Err((doing, error)) = result {
+            self.fail(doing, &error);
+        }
+    }
+
+    fn commit_to(&mut self, store: &Store) -> Result<(), (&'static str, StoreError)> {
+        let acks = self.acks_are_due();
+        let packs = self.group.packs.len();
+        if packs > 0 || acks {
+            let mut batch = store.batch(packs);
+            self.stage(&mut batch);
+            if acks {
+                self.stage_cursors(&mut batch);
+            }
+            if let Err(error) = batch.write() {
+                // A poisoned database refuses before it writes anything; any other error may come after the write.
+                let certain = matches!(error, StoreError::Disk(fjall::Error::Poisoned));
+                self.refuse(if certain { PublishError::Unavailable } else { PublishError::Unknown });
+                return Err(("writing", error));
+            }
+            METRICS.commits.inc();
+        }
+        self.receipt(|topic| topic != Topic::Uplink);
+        let uplink = self.group.packs.iter().any(|pending| pending.topic == Topic::Uplink);
+        if uplink || !self.group.syncs.is_empty() {
+            let timer = METRICS.fsync_seconds.start_timer();
+            let synced = store.sync();
+            timer.observe_duration();
+            if let Err(error) = synced {
+                self.group.packs.retain(|pending| pending.topic == Topic::Uplink);
+                self.refuse(PublishError::Unknown);
+                return Err(("syncing", error));
+            }
+            for waiter in self.group.syncs.drain(..) {
+                // Whoever asked may have gone.
+                let _ = waiter.try_send(Ok(()));
+            }
+            self.receipt(|topic| topic == Topic::Uplink);
+        }
+        self.account(packs);
+        self.tidy(store, acks).map_err(|error| ("keeping house", error))
+    }
+
+    /// Whether acknowledgements go into this group.
+    fn acks_are_due(&mut self) -> bool {
+        if !self.shared.queue.has_acks() {
+            return false;
+        }
+        let now = Instant::now();
+        let due = *self.acks_due.get_or_insert(now + Duration::from_millis(BUS_ACK_MS_MAX));
+        let pays = !self.group.packs.is_empty()
+            && now.duration_since(self.acks_written) >= Duration::from_millis(BUS_ACK_MS_MIN);
+        if now < due && !pays && self.group.syncs.is_empty() && !self.group.closing {
+            return false;
+        }
+        self.acks_due = None;
+        self.acks_written = now;
+        true
+    }
+
+    /// Gives each pack its offset and adds it to the batch.
+    fn stage(&mut self, batch: &mut Batch<'_>) {
+        self.offsets.clear();
+        for pending in &self.group.packs {
+            let log = &mut self.logs[pending.topic as usize];
+            let partition = &mut log.partitions[usize::from(pending.partition)];
+            let (offset, bytes) = (partition.next, pending.pack.len() as u64);
+            batch.record(pending.topic, pending.partition, offset, &pending.pack);
+            partition.next += 1;
+            partition.staged.push(pending.pack.clone());
+            partition.backlog.add(partition.next, bytes);
+            log.segment_bytes += bytes;
+            self.journal_bytes += bytes;
+            self.offsets.push(offset);
+            METRICS.packs[pending.topic as usize].inc();
+            METRICS.bytes[pending.topic as usize].inc_by(bytes);
+        }
+    }
+
+    /// Adds the cursors that have moved to the batch.
+    fn stage_cursors(&mut self, batch: &mut Batch<'_>) {
+        self.shared.queue.collect_acks();
+        let mut acked = Vec::new();
+        for log in &mut self.logs {
+            let subscriptions = log.topic.subscriptions();
+            let mut unacked = vec![0; subscriptions.len()];
+            for (number, partition) in (0..).zip(&mut log.partitions) {
+                let end = self.shared.partition(log.topic, number).acked(&mut acked);
+                for (slot, &subscription) in subscriptions.iter().enumerate() {
+                    if acked[slot] != partition.cursors[slot] {
+                        batch.cursor(log.topic, subscription, number, acked[slot]);
+                    }
+                    unacked[slot] += end - acked[slot];
+                }
+                partition.backlog.acknowledge(min_acked(&acked, end));
+                partition.cursors.clone_from(&acked);
+            }
+            for (subscription, unacked) in subscriptions.iter().zip(unacked) {
+                let labels = [log.topic.name(), subscription.name()];
+                METRICS.backlog_packs.with_label_values(&labels).set(unacked as i64);
+            }
+        }
+    }
+
+    /// Makes what is staged on these topics readable, and receipts it.
+    fn receipt(&mut self, topics: impl Fn(Topic) -> bool) {
+        for log in self.logs.iter_mut().filter(|log| topics(log.topic)) {
+            for (number, partition) in (0..).zip(&mut log.partitions) {
+                if !partition.staged.is_empty() {
+                    self.shared.partition(log.topic, number).append(&mut partition.staged);
+                }
+            }
+        }
+        let generation = self.shared.folder.generation;
+        for (pending, &entry) in self.group.packs.iter().zip(&self.offsets) {
+            if topics(pending.topic) {
+                let position = Position { generation, ledger: 0, entry, index: 0 };
+                (pending.on_receipt)(Receipt { tag: pending.tag, outcome: Ok(position) });
+            }
+        }
+    }
+
+    /// Tells the whole group that it has no position.
+    fn refuse(&mut self, error: PublishError) {
+        for pending in &self.group.packs {
+            (pending.on_receipt)(Receipt { tag: pending.tag, outcome: Err(error) });
+        }
+        for waiter in self.group.syncs.drain(..) {
+            let _ = waiter.try_send(Err(PublishError::Unavailable));
+        }
+    }
+
+    fn account(&self, packs: usize) {
+        if packs > 0 {
+            METRICS.group_packs.observe(packs as f64);
+        }
+        for log in &self.logs {
+            let bytes = log.backlog_bytes();
+            let before = self.shared.backlog_bytes[log.topic as usize].swap(bytes, Ordering::Relaxed);
+            if before != bytes {
+                METRICS.backlog_bytes.with_label_values(&[log.topic.name()]).set(bytes as i64);
+            }
+        }
+    }
+
+    /// Begins new segments, drops old ones and old journals.
+    fn tidy(&mut self, store: &Store, acks: bool) -> Result<(), StoreError> {
+        for log in &mut self.logs {
+            let begin = log.segment_bytes >= BUS_SEGMENT_BYTES;
+            if begin {
+                log.segment_bytes = 0;
+                store.begin_segment(
+                    log.topic,
+                    log.partitions.iter().map(|partition| partition.next).collect(),
+                )?;
+            }
+            if begin || acks {
+                let acked: Vec<u64> = log
+                    .partitions
+                    .iter()
+                    .map(|partition| min_acked(&partition.cursors, partition.next))
+                    .collect();
+                let left = store.drop_segments(log.topic, &acked)?;
+                METRICS.segments.with_label_values(&[log.topic.name()]).set(left as i64);
+            }
+        }
+        store.tidy_journal(&mut self.journal_bytes)
+    }
+
+    /// From now on publishes are refused.
+    fn fail(&mut self, doing: &'static str, error: &StoreError) {
+        METRICS.failures.with_label_values(&[doing]).inc();
+        self.shared.queue.refuse(true);
+        // After a failed sync the kernel holds pages for clean that are not on disk, so only a new start, which the
+        // operator does after a look at the disk, may trust what it reads.
+        let again = doing != "syncing";
+        self.health = if again {
+            Health::Failing(Instant::now() + Duration::from_millis(BUS_RETRY_MS))
+        } else {
+            Health::Failed
+        };
+        tracing::error!(
+            "{doing} the log in {} failed: {error}. Publishes are refused; {}",
+            self.shared.folder.dir.display(),
+            if again {
+                "free space in this folder or mend its disk: it is tried again each second"
+            } else {
+                "check this folder's disk, then restart"
+            },
+        );
+    }
+
+    /// Tries a log that has failed again.
+    fn retry(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let dir = shared.folder.dir.display();
+        match self.reopen() {
+            Ok(()) => {
+                self.health = Health::Well;
+                self.shared.queue.refuse(false);
+                tracing::info!("the log in {dir} can be written again");
+            }
+            Err(error) => {
+                self.health = Health::Failing(Instant::now() + Duration::from_millis(BUS_RETRY_MS));
+                tracing::warn!("the log in {dir} still cannot be written: {error}");
+            }
+        }
+    }
+
+    /// Closes the store and opens it anew. What had an unknown outcome is there now, or is not.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        let mut place = self.shared.store.write().expect("no holder panics");
+        *place = None;
+        let path = self.shared.folder.database().map_err(fjall::Error::Io)?;
+        let store = place.insert(Store::open(&path, self.shared.folder.partitions)?);
+        store.probe()?;
+        let mut logs = Vec::new();
+        for topic in Topic::ALL {
+            logs.push(TopicLog::recover(store, topic)?);
+        }
+        for log in &logs {
+            for (number, partition) in (0..).zip(&log.partitions) {
+                if !self.shared.partition(log.topic, number).reset(partition.next) {
+                    let name = log.topic.name();
+                    return Err(StoreError::Damaged(format!(
+                        "{name} partition {number} has lost its newest records"
+                    )));
+                }
+            }
+        }
+        self.logs = logs.try_into().unwrap_or_else(|_| unreachable!("one for each topic"));
+        Ok(())
+    }
+
+    fn close(self) {
+        let synced = match &*store(&self.shared) {
+            Some(store) if self.health == Health::Well => store.sync(),
+            _ => Ok(()),
+        };
+        if let Err(error) = synced {
+            tracing::error!("syncing the log in {} failed: {error}", self.shared.folder.dir.display());
+        }
+        self.shared.close();
+    }
+}
+
+/// What all subscriptions have acknowledged; a topic without any keeps nothing.
+fn min_acked(cursors: &[u64], next: u64) -> u64 {
+    cursors.iter().copied().min().unwrap_or(next)
+}
+
+fn store(shared: &Shared) -> RwLockReadGuard<'_, Option<Store>> {
+    shared.store.read().expect("no holder panics")
+}

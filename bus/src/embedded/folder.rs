@@ -1,0 +1,147 @@
+//! The log's folder: its lock, and the few facts that never change within a generation.
+//!
+//! ```text
+//! DIR/lock     held (flock) by the process that has the log open; says which one
+//! DIR/format   the format's version, the generation, the number of partitions
+//! DIR/fjall/   the database
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::OpenError;
+
+/// The format that this version writes. A higher one cannot be read.
+const FORMAT: u32 = 1;
+
+/// An open folder.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) dir: PathBuf,
+    pub(super) partitions: u16,
+    pub(super) generation: u32,
+    /// Unlocked when it is closed, also by the end of the process.
+    lock: File,
+}
+
+impl Folder {
+    /// Locks the folder, which is created where there is none, and reads or writes its facts.
+    pub(super) fn open(dir: &Path, partitions: u16) -> Result<Self, OpenError> {
+        let failed =
+            |error: io::Error| OpenError(format!("cannot open the log in {}: {error}", dir.display()));
+        fs::create_dir_all(dir).map_err(failed)?;
+        let lock = lock(dir)?;
+        let path = dir.join("format");
+        let generation = match fs::read_to_string(&path) {
+            Ok(text) => verify(dir, &text, partitions)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The database is made after this file is durable, so one without the other is not a log that was cut
+                // short but a folder that was tampered with.
+                if database(dir).exists() {
+                    return Err(unreadable(dir, "its file `format` is missing"));
+                }
+                write_durably(&path, &format!("format {FORMAT}\ngeneration 1\npartitions {partitions}\n"))
+                    .map_err(failed)?;
+                1
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(unreadable(dir, "its file `format` is not text"));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self { dir: dir.to_owned(), partitions, generation, lock })
+    }
+
+    /// The database's folder. One whose creation was cut short is removed first: nothing was ever written to it.
+    pub(super) fn database(&self) -> io::Result<PathBuf> {
+        let path = database(&self.dir);
+        // fjall writes this file last when it creates a database, and refuses a folder that has only the others.
+        if path.exists() && !path.join("version").exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        Ok(path)
+    }
+
+    /// Lets another process open the folder.
+    pub(super) fn unlock(&self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(
+                "unlocking {} failed: {error}; it is unlocked when this process ends",
+                self.dir.display()
+            );
+        }
+    }
+}
+
+fn database(dir: &Path) -> PathBuf {
+    dir.join("fjall")
+}
+
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let path = dir.join("lock");
+    let failed = |error: io::Error| OpenError(format!("cannot lock {}: {error}", path.display()));
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Only a courtesy: the lock is what counts.
+            let _ = file.read_to_string(&mut holder);
+            return Err(OpenError(format!(
+                "the log in {} is in use by process {}: stop that one, or give this one another data folder",
+                dir.display(),
+                holder.trim(),
+            )));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(file)
+}
+
+/// Compares the facts with what is wanted; returns the generation.
+fn verify(dir: &Path, text: &str, partitions: u16) -> Result<u32, OpenError> {
+    let number = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value
+            .and_then(|value| value.parse::<u32>().ok())
+            .ok_or_else(|| unreadable(dir, &format!("its file `format` has no number for `{name}`")))
+    };
+    let format = number("format")?;
+    if format > FORMAT {
+        return Err(OpenError(format!(
+            "the log in {} has format {format}, which is newer than this version can read ({FORMAT}): run the version \
+             of Petrel that wrote it, or a later one",
+            dir.display(),
+        )));
+    }
+    let has = number("partitions")?;
+    if has != u32::from(partitions) {
+        return Err(OpenError(format!(
+            "the log in {} has {has} partitions and {partitions} were asked for: start with {has} partitions, since \
+             their number is fixed for the life of a log",
+            dir.display(),
+        )));
+    }
+    number("generation")
+}
+
+pub(super) fn unreadable(dir: &Path, why: &str) -> OpenError {
+    OpenError(format!(
+        "the log in {} cannot be read: {why}; restore the folder from a copy, or move it away to start an empty log",
+        dir.display(),
+    ))
+}
+
+/// Writes a file so that after a power cut it is there whole or not at all.
+fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().expect("a file in a folder"))?.sync_all()
+}
