@@ -10,6 +10,10 @@ pub const HANDSHAKE_BYTES_MAX: usize = 8 << 10;
 pub const HANDSHAKE_HEADERS_MAX: usize = 64;
 /// A handshake that is not complete after this long is closed with 408.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
+/// Bytes of a token. Beyond: refused as malformed.
+pub const TOKEN_BYTES_MAX: usize = 512;
+/// Keys that verify tokens. A further one makes the oldest go.
+pub const TOKEN_KEYS_MAX: usize = 16;
 /// Bytes of a client_msg_id.
 pub const CLIENT_MSG_ID_BYTES: usize = 16;
 
@@ -29,6 +33,8 @@ pub const SESSION_FAULTS_MAX: u32 = 64;
 pub const RECEIPT_COALESCE_MS: u64 = 100;
 /// Message ids handed out in one batch.
 pub const ID_BATCH: usize = 1_000;
+/// Message ids that a thread takes from the process's generator at a time. A generator gives 4,096 for each millisecond.
+pub const ID_BLOCK_MAX: usize = 1 << 16;
 
 /// Events in one pack.
 pub const PACK_EVENTS_MAX: usize = 1_024;
@@ -158,6 +164,8 @@ const _: () = {
     assert!(PACK_BYTES_MAX <= BUS_TAIL_BYTES_MAX);
     assert!((BUS_QUEUE_BYTES_MAX as u64) < BUS_BACKLOG_BYTES_MAX);
     assert!(BUS_ACK_MS_MIN < BUS_ACK_MS_MAX);
+    assert!(TOKEN_BYTES_MAX < HANDSHAKE_BYTES_MAX);
+    assert!(ID_BATCH <= ID_BLOCK_MAX);
     assert!(PING_AFTER_MS < EVICT_AFTER_MS);
     assert!(LEASE_RENEW_MS * 2 < LEASE_MS);
     assert!(DELIVER_RETRY_MS < DELIVER_ANSWER_MS_MAX && DELIVER_ANSWER_MS_MAX < LEASE_MS);

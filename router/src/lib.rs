@@ -1,1 +1,159 @@
-//! Petrel: router.
+//! Who gets a message and where they are connected: the accounts' front door (HTTP), the routes and the edges' leases, and
+//! the fan-out of what was stored to the edges.
+//!
+//! [`Router`] runs all of it on threads of its own: one that drives [`petrel_protocol::fanout`], and a small runtime for
+//! HTTP. Calls of edges ([`RouterCall`]) are answered on the caller's thread.
+
+mod clock;
+mod driver;
+mod http;
+mod metrics;
+pub mod routes;
+mod service;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use petrel_bus::Bus;
+use petrel_bus::calls::{EdgeCall, Link, PersistCall, RouterCall};
+use petrel_protocol::limits;
+use petrel_protocol::token::Keys;
+
+use driver::Driver;
+use http::{App, Server};
+use service::Directory;
+
+pub use http::PasswordCost;
+
+/// How a router runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where HTTP is served. Port 0 takes a free one.
+    pub http: SocketAddr,
+    /// How long a token is good.
+    pub token_ttl: Duration,
+    /// How long a refresh token is good.
+    pub refresh_ttl: Duration,
+    /// What a password's hash costs.
+    pub password_cost: PasswordCost,
+    /// A request's head that is not complete after this long, or an idle connection, is closed.
+    pub head_timeout: Duration,
+    /// A request's body that is not complete after this long is refused.
+    pub body_timeout: Duration,
+}
+
+impl Config {
+    /// The defaults, with HTTP served at `http`.
+    pub fn new(http: SocketAddr) -> Self {
+        Self {
+            http,
+            token_ttl: Duration::from_hours(24),
+            refresh_ttl: Duration::from_hours(30 * 24),
+            password_cost: PasswordCost::default(),
+            head_timeout: Duration::from_millis(limits::HTTP_HEAD_MS_MAX),
+            body_timeout: Duration::from_millis(limits::HTTP_BODY_MS_MAX),
+        }
+    }
+}
+
+/// Why a router did not start. The text names what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The HTTP address cannot be listened on.
+    #[error("HTTP cannot listen on {address} (port {}): {source}; free the port, or choose another with --http", address.port())]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log cannot be read, or a thread cannot be started.
+    #[error("the fan-out cannot start: {0}; restart Petrel, and check its data folder and its limits")]
+    Fanout(String),
+    /// A thread cannot be started.
+    #[error("HTTP cannot start: {0}; check the limits on threads and descriptors")]
+    Http(io::Error),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}; check that getrandom works here")]
+    Random(String),
+}
+
+/// A running router.
+pub struct Router {
+    directory: Arc<Directory>,
+    driver: Driver,
+    server: Server,
+}
+
+impl Router {
+    /// Listens for HTTP, subscribes to the log and starts the threads.
+    ///
+    /// # Panics
+    /// Where [`Config::password_cost`] is below what argon2 can do.
+    pub fn start(
+        config: Config,
+        bus: Bus,
+        persist: Link<PersistCall>,
+        keys: Arc<Keys>,
+    ) -> Result<Self, StartError> {
+        let listener = TcpListener::bind(config.http)
+            .map_err(|source| StartError::Listen { address: config.http, source })?;
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(|e| StartError::Random(e.to_string()))?;
+        let directory = Arc::new(Directory::new());
+        let driver = Driver::start(&bus, directory.clone()).map_err(|e| StartError::Fanout(e.to_string()))?;
+        let app = Arc::new(App {
+            directory: directory.clone(),
+            persist,
+            fanout: driver.mail(),
+            tokens: http::Tokens::new(keys, config.token_ttl, config.refresh_ttl),
+            passwords: http::Passwords::new(config.password_cost),
+            attempts: http::Attempts::new(u64::from_ne_bytes(seed)),
+            body_timeout: config.body_timeout,
+        });
+        let sweep = sweep(directory.clone());
+        match Server::start(listener, http::routes(app), config.head_timeout, sweep) {
+            Ok(server) => Ok(Self { directory, driver, server }),
+            Err(e) => {
+                driver.stop();
+                Err(StartError::Http(e))
+            }
+        }
+    }
+
+    /// A handle for the edges' calls.
+    pub fn link(&self) -> Link<RouterCall> {
+        self.directory.clone()
+    }
+
+    /// Names the handle on which the edge of this id is called. Before its first lease: what cannot be delivered for
+    /// a while costs an edge its epoch.
+    pub fn attach_edge(&self, edge: u16, link: Link<EdgeCall>) {
+        self.directory.attach(edge, link);
+    }
+
+    /// Where HTTP is served, with the port that was taken.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.server.addr()
+    }
+
+    /// Finishes what is under way (bounded in time), acknowledges it, and joins the threads.
+    pub fn stop(self) {
+        self.server.stop();
+        self.driver.stop();
+    }
+}
+
+/// Forgets the routes of dead edges, bit by bit.
+async fn sweep(directory: Arc<Directory>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(limits::LEASE_MS)).await;
+        let now = directory.clock.now();
+        let removed = directory.routes.sweep(now, || std::thread::yield_now());
+        if removed > 0 {
+            tracing::info!("{removed} routes of edges that are gone were forgotten");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Register, login, refresh, logout.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use petrel_bus::calls::PersistCall;
+use petrel_protocol::calls::{Account, CreateAccount};
+use petrel_protocol::codes::Code;
+use petrel_protocol::ids::{Device, UserId};
+use serde_json::{Value, json};
+
+use super::App;
+use super::body::Fields;
+use super::problem::Problem;
+
+/// `{"username","password"}` → 201 `{"user_id"}`.
+pub(crate) async fn register(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let fields = Fields::read(request, app.body_timeout).await?;
+    let (username, password) = (fields.username()?, fields.password()?);
+    let account = CreateAccount {
+        username: username.to_owned(),
+        password_hash: app.passwords.hash(password).await?,
+        time_ms: app.directory.clock.now().wall_ms,
+    };
+    let account = app.persist(|reply| PersistCall::CreateAccount(account, reply)).await?;
+    Ok((StatusCode::CREATED, Json(json!({ "user_id": account.user.to_string() }))).into_response())
+}
+
+/// `{"username","password","device_type"}` → 200 with tokens and the edge to connect to.
+pub(crate) async fn login(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
+    let fields = Fields::read(request, app.body_timeout).await?;
+    let (username, password, device) = (fields.username()?, fields.password()?, fields.device()?);
+    let begun = app.attempts.begin(app.directory.clock.now(), username);
+    begun.map_err(Problem::too_many_failures)?;
+    match app.check(username, password).await {
+        Ok(Some(account)) => {
+            app.attempts.succeeded(username);
+            let edge = app.edge_url().ok_or_else(Problem::no_edge)?;
+            Ok(app.admit(&account, device, edge))
+        }
+        Ok(None) => Err(Problem::wrong_credentials()),
+        Err(problem) => {
+            app.attempts.give_back(username);
+            Err(problem)
+        }
+    }
+}
+
+/// `{"refresh_token"}` → the same as login; the refresh token is a new one, and the old one is of no more use.
+pub(crate) async fn refresh(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
+    let fields = Fields::read(request, app.body_timeout).await?;
+    let now = app.directory.clock.now();
+    let refresh = app.tokens.refresh(now, fields.refresh_token()?).ok_or_else(Problem::bad_token)?;
+    let account = app.account(&refresh.username).await?.filter(|a| refresh.is_of(a));
+    let account = account.ok_or_else(Problem::bad_token)?;
+    // Before the old token is used up: else a client would be left with none.
+    let edge = app.edge_url().ok_or_else(Problem::no_edge)?;
+    if !app.tokens.use_up(now, &refresh) {
+        return Err(Problem::bad_token());
+    }
+    Ok(app.admit(&account, refresh.device(), edge))
+}
+
+/// With the token as Bearer → 204. All tokens of the user are revoked and all live sessions end.
+pub(crate) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<StatusCode, Problem> {
+    let now = app.directory.clock.now();
+    let token = bearer(&headers).ok_or_else(Problem::bad_token)?;
+    let user = app.tokens.access(now, token).ok_or_else(Problem::bad_token)?;
+    let version = app.persist(|reply| PersistCall::RevokeTokens(user.0, reply)).await?;
+    app.tokens.revoked(user, version);
+    app.directory.kick_all(user, Code::BadToken, "this account was logged out: log in again");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl App {
+    /// Where a new session should connect: the edge with the largest share of its places free.
+    pub(crate) fn edge_url(&self) -> Option<String> {
+        let mut leases = self.directory.routes.leases(self.directory.clock.now());
+        leases.retain(|l| !l.is_draining && !l.url.is_empty() && l.sessions < l.places());
+        // Compared as fractions, without rounding.
+        let share = |of: &crate::routes::Held, by: &crate::routes::Held| {
+            u64::from(of.sessions) * u64::from(by.places())
+        };
+        let best = leases.into_iter().min_by(|a, b| share(a, b).cmp(&share(b, a)));
+        best.map(|lease| lease.url)
+    }
+
+    /// The account of this username, where the password is its own.
+    async fn check(&self, username: &str, password: &str) -> Result<Option<Account>, Problem> {
+        let account = self.account(username).await?;
+        let stored = account.as_ref().map(|a| a.password_hash.as_str());
+        Ok(if self.passwords.is_right(password, stored).await? { account } else { None })
+    }
+
+    async fn account(&self, username: &str) -> Result<Option<Account>, Problem> {
+        Ok(self.persist(|reply| PersistCall::FindAccount(username.to_owned(), reply)).await?)
+    }
+
+    /// What a user who may connect is told.
+    fn admit(&self, account: &Account, device: Device, edge: String) -> Json<Value> {
+        let issued = self.tokens.issue(self.directory.clock.now(), account, device);
+        Json(json!({
+            "user_id": UserId(account.user).to_string(),
+            "token": issued.token,
+            "refresh_token": issued.refresh_token,
+            "expires_at": issued.expires_at_ms,
+            "edge": edge,
+        }))
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(axum::http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
