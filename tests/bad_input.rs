@@ -221,12 +221,17 @@ fn packets_that_are_wrong_are_refused_and_the_session_goes_on() {
         alice.until_nack()
     };
     assert_eq!(send(vec![0xff; 40], &mut alice).code, Code::BadPacket as i32);
-    let whole = request(MsgType::C2cSend, &C2cSendReq { from: 1, to: 2, content: "x".into(), ..Default::default() });
+    let whole =
+        request(MsgType::C2cSend, &C2cSendReq { from: 1, to: 2, content: "x".into(), ..Default::default() });
     assert_eq!(send(whole[..whole.len() - 1].to_vec(), &mut alice).code, Code::BadPacket as i32, "truncated");
     let envelope = |kind: i32, payload: &'static [u8]| {
         ImProtoRequest { r#type: kind, payload: Bytes::from_static(payload) }.encode_to_vec()
     };
-    assert_eq!(send(envelope(1, &[0x32, 2, 0xc3, 0x28]), &mut alice).code, Code::BadPacket as i32, "not UTF-8");
+    assert_eq!(
+        send(envelope(1, &[0x32, 2, 0xc3, 0x28]), &mut alice).code,
+        Code::BadPacket as i32,
+        "not UTF-8"
+    );
     assert_eq!(send(envelope(99, b""), &mut alice).code, Code::UnknownType as i32);
     assert_eq!(send(envelope(5, b""), &mut alice).code, Code::UnknownType as i32, "only a server pushes");
     let forged = C2cSendReq { client_msg_id: vec![1; 16].into(), from: 3, to: 2, ..Default::default() };
@@ -255,7 +260,8 @@ fn an_unreachable_fault_count_ends_the_session() {
 fn ten_thousand_packets_in_one_segment() {
     let world = World::start();
     let mut alice = world.petrel.client(1, Device::Web);
-    let packet = request(MsgType::C2cAck, &C2cAckReq { msg_id: 1, from: 1, to: 1, status: 3, ..Default::default() });
+    let packet =
+        request(MsgType::C2cAck, &C2cAckReq { msg_id: 1, from: 1, to: 1, status: 3, ..Default::default() });
     let packets = 10_000;
     let bytes = frame(0x82, &packet, true).repeat(packets);
     let mut writer = alice.socket.get_ref().try_clone().expect("cloned");

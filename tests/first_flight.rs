@@ -6,7 +6,9 @@ mod harness;
 use harness::Petrel;
 use petrel_protocol::codes::{Code, close};
 use petrel_protocol::ids::Device;
-use petrel_protocol::packets::{C2cWithdrawReq, GetBatchMsgIdsReq, BatchMsgIdsPush, MsgType, SyncRange, SyncReq, sync_row};
+use petrel_protocol::packets::{
+    BatchMsgIdsPush, C2cWithdrawReq, GetBatchMsgIdsReq, MsgType, SyncRange, SyncReq, sync_row,
+};
 use prost::Message;
 
 fn start() -> (tempfile::TempDir, Petrel) {

@@ -26,6 +26,8 @@ pub(crate) enum Told {
     Kick(Delivery),
     /// The edge has a new epoch: claim every route again and sync.
     ClaimAgain,
+    /// The id generator's mark was moved: whoever waits for ids is served.
+    IdsReady,
     /// Stop accepting, tell the clients, let what is under way settle, end.
     Drain,
 }

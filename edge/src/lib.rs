@@ -14,13 +14,14 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use petrel_bus::Bus;
 use petrel_bus::calls::{EdgeCall, Link, PersistCall, Reply, RouterCall, Service};
 use petrel_protocol::calls::{DeliverBatch, DeliverReply, Delivery, Lease, delivery::What};
+use petrel_protocol::session::Outcome;
 use petrel_protocol::token::Keys;
 use petrel_protocol::topics::Topic;
 use petrel_protocol::{limits, session};
@@ -28,7 +29,7 @@ use petrel_ring::Ring;
 
 pub use petrel_ring::Config as RingConfig;
 
-use ids::{IdBlocks, IdSource};
+use ids::{IdBlocks, IdSource, Rung};
 use inbox::{Inbox, Told};
 use packs::{Packs, outcome_of};
 use shard::{Parts, Shard};
@@ -104,7 +105,6 @@ struct Inner {
     url: String,
     sessions_max: u32,
     is_draining: AtomicBool,
-    stop: (Mutex<bool>, Condvar),
 }
 
 impl Edge {
@@ -137,7 +137,6 @@ impl Edge {
             url: config.url.clone().unwrap_or_else(|| format!("ws://{addr}/websocket")),
             sessions_max: config.ring.sockets * u32::from(config.shards),
             is_draining: AtomicBool::new(false),
-            stop: (Mutex::new(false), Condvar::new()),
         });
         attach(config.edge, Arc::new(EdgeService(Arc::clone(&inner))));
         if !inner.first_lease() {
@@ -191,8 +190,7 @@ impl Edge {
         for inbox in &self.inner.inboxes {
             inbox.tell(Told::Drain);
         }
-        *self.inner.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.inner.stop.1.notify_all();
+        self.inner.ids.stop();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("an edge thread panicked");
@@ -217,7 +215,10 @@ fn packs_of(bus: &Bus, inbox: &Arc<Inbox>) -> Packs {
     let told = Arc::clone(inbox);
     let uplink = bus.publisher(
         Topic::Uplink,
-        Arc::new(move |receipt| told.tell(Told::Published(receipt.tag, outcome_of(receipt.outcome)))),
+        Arc::new(move |receipt| {
+            let outcome = receipt.outcome.map_or_else(outcome_of, |_| Outcome::Accepted);
+            told.tell(Told::Published(receipt.tag, outcome));
+        }),
     );
     // Nobody waits for these: a lost one is a duplicate at the device's next connect.
     let receipts = bus.publisher(Topic::Receipts, Arc::new(|_| {}));
@@ -272,26 +273,35 @@ impl Inner {
         matches!(told.recv(), Ok(Ok(true)))
     }
 
-    /// Renews the lease and the id generator's mark until the edge stops.
+    /// Renews the lease, and moves the id generator's mark when that is due, until the edge stops.
     fn keep_lease(self: Arc<Self>) {
-        let mut is_stopped = self.stop.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*is_stopped {
-            let wait = Duration::from_millis(limits::LEASE_RENEW_MS);
-            is_stopped = self.stop.1.wait_timeout(is_stopped, wait).unwrap_or_else(PoisonError::into_inner).0;
-            if *is_stopped {
-                break;
-            }
-            if let Err(e) = self.ids.reserve(wall_ms()) {
-                tracing::error!(
-                    "cannot write the id file: {e}; message ids run out in seconds: free the disk"
-                );
-            }
-            let inner = Arc::clone(&self);
-            self.lease(Reply::new(move |answer| {
-                if answer == Ok(false) {
-                    inner.take_new_epoch();
+        let every = Duration::from_millis(limits::LEASE_RENEW_MS);
+        let mut next = Instant::now() + every;
+        loop {
+            match self.ids.wait(next.saturating_duration_since(Instant::now())) {
+                Rung::Stopped => return,
+                Rung::MarkDue => self.store_mark(),
+                Rung::TimedOut => {
+                    next = Instant::now() + every;
+                    let inner = Arc::clone(&self);
+                    self.lease(Reply::new(move |answer| {
+                        if answer == Ok(false) {
+                            inner.take_new_epoch();
+                        }
+                    }));
                 }
-            }));
+            }
+        }
+    }
+
+    fn store_mark(&self) {
+        if let Err(e) = self.ids.store_mark(wall_ms()) {
+            tracing::error!("cannot write the id file: {e}; no message ids are given out: free the disk");
+            // A disk that stays full is not asked in a loop.
+            thread::sleep(Duration::from_millis(200));
+        }
+        for inbox in &self.inboxes {
+            inbox.tell(Told::IdsReady);
         }
     }
 

@@ -62,7 +62,8 @@ impl Packs {
     }
 
     pub(crate) fn add(&mut self, conversation: ConversationId, event: Uplink, owner: Owner) {
-        let waiting = &mut self.waiting[usize::from(partition(conversation, self.waiting.len() as u16))];
+        let partitions = self.waiting.len() as u16;
+        let waiting = &mut self.waiting[usize::from(partition(conversation, partitions))];
         waiting.events.push(event);
         waiting.owners.push(owner);
         self.count += 1;
@@ -104,7 +105,7 @@ impl Packs {
             }
             Err(e) => {
                 self.count -= count;
-                refused.extend(owners.drain(..).map(|owner| (owner, outcome_of(Err(e)))));
+                refused.extend(owners.drain(..).map(|owner| (owner, outcome_of(e))));
                 self.spare.push(owners);
             }
         }
@@ -151,11 +152,10 @@ fn pack_len(events: &[Uplink]) -> usize {
 }
 
 /// What the bus said, as sessions are told.
-pub(crate) fn outcome_of<T>(result: Result<T, PublishError>) -> Outcome {
-    match result {
-        Ok(_) => Outcome::Accepted,
-        Err(PublishError::Full) => Outcome::Full,
-        Err(PublishError::Unavailable) => Outcome::Unavailable,
-        Err(PublishError::Unknown) => Outcome::Unknown,
+pub(crate) fn outcome_of(error: PublishError) -> Outcome {
+    match error {
+        PublishError::Full => Outcome::Full,
+        PublishError::Unavailable => Outcome::Unavailable,
+        PublishError::Unknown => Outcome::Unknown,
     }
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use petrel_bus::calls::{Link, PersistCall, Reply, RouterCall};
 use petrel_protocol::calls::{Claim, Delivery};
-use petrel_protocol::codes::close;
+use petrel_protocol::codes::{Code, close};
 use petrel_protocol::ids::Address;
 use petrel_protocol::limits;
+use petrel_protocol::packets::{BatchMsgIdsPush, MsgType, nack, response};
 use petrel_protocol::session::{Input, Outcome, Output, Outputs, Session, Shared};
 use petrel_protocol::time::Now;
 use petrel_protocol::token::Keys;
@@ -33,6 +34,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_PARTS: usize = 5;
 /// A drain that is not done by then is cut.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Requests for ids that wait for the generator. Beyond: refused as overloaded.
+const WAITING_FOR_IDS_MAX: usize = 1_024;
 /// Fresh ids that are kept at hand.
 const SPARE_IDS: usize = 256;
 
@@ -52,6 +55,7 @@ pub(crate) struct Shard {
     refused: Vec<(Owner, Outcome)>,
     handshakes: VecDeque<(SocketId, u64)>,
     flush_later: Vec<SocketId>,
+    waiting_for_ids: Vec<SocketId>,
     sessions: u32,
     metrics: Metrics,
     websocket: websocket::Config,
@@ -95,6 +99,7 @@ impl Shard {
             refused: Vec::new(),
             handshakes: VecDeque::new(),
             flush_later: Vec::new(),
+            waiting_for_ids: Vec::new(),
             sessions: 0,
             websocket: websocket::Config {
                 role: websocket::Role::Server,
@@ -113,6 +118,7 @@ impl Shard {
     /// Runs until it was drained.
     pub(crate) fn run(mut self, mut ring: Ring) -> std::io::Result<()> {
         self.read_clock();
+        self.refill_ids();
         while !self.is_done(&ring) {
             let wait = self.next_timer().saturating_duration_since(Instant::now());
             ring.turn(Some(wait), &mut self)?;
@@ -255,22 +261,19 @@ impl Shard {
         }
     }
 
+    /// Answers with a batch of ids; where there are not as many just now, once there are.
     fn id_batch(&mut self, ring: &mut Ring, id: SocketId) {
-        use petrel_protocol::packets::{BatchMsgIdsPush, MsgType, response};
         let mut msg_ids = Vec::with_capacity(limits::ID_BATCH);
-        let packet = if self.ids.take(self.now.wall_ms, limits::ID_BATCH, &mut msg_ids) {
-            response(MsgType::PushBatchMsgIds, &BatchMsgIdsPush { msg_ids })
-        } else {
-            petrel_protocol::packets::nack(
-                petrel_protocol::codes::Code::Overloaded,
-                "no message ids can be given out just now: ask again later",
-                1_000,
-                MsgType::GetBatchMsgIds,
-                bytes::Bytes::new(),
-                0,
-            )
-        };
-        self.send(ring, id, &packet);
+        if self.ids.take(self.now.wall_ms, limits::ID_BATCH, &mut msg_ids) {
+            let batch = response(MsgType::PushBatchMsgIds, &BatchMsgIdsPush { msg_ids });
+            return self.send(ring, id, &batch);
+        }
+        if self.waiting_for_ids.len() < WAITING_FOR_IDS_MAX {
+            return self.waiting_for_ids.push(id);
+        }
+        let text = "no message ids can be given out just now: ask again later";
+        let kind = MsgType::GetBatchMsgIds;
+        self.send(ring, id, &nack(Code::Overloaded, text, 1_000, kind, bytes::Bytes::new(), 0));
     }
 
     /// Sends a close frame and closes after it.
@@ -324,6 +327,14 @@ impl Shard {
             Told::Synced(id, reply) => self.input(ring, id, Input::Synced(reply)),
             Told::History(id, range) => self.input(ring, id, Input::History(range)),
             Told::Resolved(id, reply) => self.input(ring, id, Input::Resolved(reply)),
+            Told::IdsReady => {
+                self.refill_ids();
+                for id in std::mem::take(&mut self.waiting_for_ids) {
+                    if self.connection(id).is_some() {
+                        self.id_batch(ring, id);
+                    }
+                }
+            }
             Told::Kick(delivery) => self.delivery(ring, delivery),
             Told::ClaimAgain => self.for_each_session(ring, || Input::ClaimAgain),
             Told::Drain => {

@@ -224,7 +224,8 @@ impl Client {
 
     pub fn until_status(&mut self, status: i32) -> C2cAckReq {
         let packet = self.until(|p| {
-            p.r#type() == MsgType::C2cAck && C2cAckReq::decode(p.payload.clone()).is_ok_and(|a| a.status == status)
+            p.r#type() == MsgType::C2cAck
+                && C2cAckReq::decode(p.payload.clone()).is_ok_and(|a| a.status == status)
         });
         C2cAckReq::decode(packet.payload).expect("valid")
     }

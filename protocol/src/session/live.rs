@@ -1,5 +1,7 @@
 //! What router delivers while the client is connected, and the receipts that go back.
 
+use prost::Message;
+
 use super::window::{Kind, Shown};
 use super::{Output, Outputs, Phase, Session, Shared};
 use crate::calls::{Own, Push, delivery::What};
@@ -160,7 +162,6 @@ impl Session {
             });
             return;
         }
-        use prost::Message;
         let ack = C2cAckReq {
             client_msg_id: refused.client_msg_id.clone(),
             msg_id: refused.msg_id,

@@ -23,6 +23,7 @@ const TARGETS_MAX: usize = 64;
 
 /// Where syncing stands.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each named")]
 pub(super) struct Progress {
     /// The page to ask for next, while a pass is under way.
     page: Bytes,
