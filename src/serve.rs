@@ -81,7 +81,7 @@ impl Services {
             },
         };
         let (persist_link, router_link) = (persist.link(), router.link());
-        let edge = Edge::start(edge_config, &bus, &persist_link, &router_link, &keys, |id, link| {
+        let edge = Edge::start(&edge_config, &bus, &persist_link, &router_link, &keys, |id, link| {
             router.attach_edge(id, link);
         })
         .map_err(|e| e.to_string())?;

@@ -111,7 +111,7 @@ impl Edge {
     /// Starts the shards and takes a lease. Clients can connect when this returns; router should have this edge attached
     /// (`attach`, called with the edge's link before the first client can connect).
     pub fn start(
-        config: Config,
+        config: &Config,
         bus: &Bus,
         persist: &Link<PersistCall>,
         router: &Link<RouterCall>,
@@ -269,7 +269,10 @@ impl Inner {
 
     fn first_lease(&self) -> bool {
         let (tell, told) = mpsc::channel();
-        self.lease(Reply::new(move |answer| drop(tell.send(answer))));
+        self.lease(Reply::new(move |answer| {
+            // The receiver is this function.
+            let _ = tell.send(answer);
+        }));
         matches!(told.recv(), Ok(Ok(true)))
     }
 

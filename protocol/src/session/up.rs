@@ -168,7 +168,7 @@ impl Session {
             MsgType::C2cSend => self.decoded(kind, payload, out, |s, p, out| s.send(now, p, shared, out)),
             MsgType::C2cAck => self.decoded(kind, payload, out, |s, p, out| s.ack(now, p, out)),
             MsgType::C2cWithdraw => {
-                self.decoded(kind, payload, out, |s, p, out| s.recall(now, &p, shared, out))
+                self.decoded(kind, payload, out, |s, p, out| s.recall(now, &p, shared, out));
             }
             MsgType::GetBatchMsgIds => self.decoded(kind, payload, out, Self::id_batch),
             MsgType::Sync => self.decoded(kind, payload, out, Self::sync_request),
