@@ -64,7 +64,7 @@ impl Shard {
         let token = token.ok_or(Refusal::NoToken)?;
         let now = self.now();
         match self.keys().verify(token, now.wall_ms / 1_000, Kind::Access) {
-            Ok(claims) => Ok(Session::new(now, claims.user, claims.device)),
+            Ok(claims) => Ok(Session::new(now, claims.user, claims.device, claims.version)),
             Err(error) => Err(Refusal::BadToken(error)),
         }
     }

@@ -197,7 +197,7 @@ impl Session {
         }
     }
 
-    fn kick(&mut self, code: i32, text: String, out: &mut Outputs) {
+    pub(super) fn kick(&mut self, code: i32, text: String, out: &mut Outputs) {
         debug_assert_ne!(code, SUCCESS);
         out.envelope(&ImProtoResponse {
             r#type: MsgType::Kick.into(),

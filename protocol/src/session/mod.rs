@@ -153,6 +153,8 @@ pub struct Session {
     user: UserId,
     /// When the client was last heard, in quarters of a second of monotonic time.
     heard: u32,
+    /// The version of its token: a session with an older one than the account's was revoked.
+    token_version: u32,
     device: Device,
     phase: Phase,
     faults: u8,
@@ -182,11 +184,12 @@ struct Work {
 }
 
 impl Session {
-    /// A session of `user` on `device` that was just connected.
-    pub fn new(now: Now, user: UserId, device: Device) -> Self {
+    /// A session of `user` on `device` that was just connected with a token of this version.
+    pub fn new(now: Now, user: UserId, device: Device, token_version: u32) -> Self {
         Self {
             user,
             heard: quarters(now),
+            token_version,
             device,
             phase: Phase::Claiming,
             faults: 0,

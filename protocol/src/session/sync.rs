@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::window::{Kind, Shown, Window};
 use super::{Output, Outputs, Phase, Session, Work};
 use crate::calls::{self, Range, SyncReply, SyncRequest};
+use crate::codes::Code;
 use crate::events::{Stored, stored};
 use crate::ids::{ConversationId, Device, UserId};
 use crate::limits;
@@ -148,6 +149,9 @@ impl Session {
             work.sync.is_waiting = true;
             return;
         };
+        if reply.token_version > self.token_version {
+            return self.kick(Code::BadToken as i32, "this token was revoked: log in again".to_owned(), out);
+        }
         for range in &reply.ranges {
             push_range(work, user, device, range, out);
         }
@@ -175,7 +179,7 @@ impl Session {
         let refused = super::up::RefusedPacket::of(MsgType::Sync);
         let Some(range) = range else {
             let text = "the store is out of reach: ask again later";
-            return refused.nack(crate::codes::Code::Unavailable, text, 1_000, out);
+            return refused.nack(Code::Unavailable, text, 1_000, out);
         };
         let Some(conversation) = range.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok())
         else {

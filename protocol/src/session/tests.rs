@@ -32,7 +32,7 @@ impl World {
     fn new() -> Self {
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_800_000_000_000 };
         let shared = Shared { spare_ids: (1_000..2_000).collect(), ..Shared::default() };
-        Self { session: Session::new(now, ME, Device::Web), shared, out: Outputs::default(), now }
+        Self { session: Session::new(now, ME, Device::Web, 3), shared, out: Outputs::default(), now }
     }
 
     /// Connected, synced, live.
@@ -594,6 +594,19 @@ fn a_kick_is_shown_and_ends_the_session() {
     let seen = world.give(Input::Delivery(What::Kick(kick)));
     assert_eq!(kinds(&seen), [MsgType::Kick]);
     assert!(matches!(seen[1], Seen::Other(Output::Close(close::LOGGED_IN_ELSEWHERE, _))));
+}
+
+#[test]
+fn a_token_that_was_revoked_before_this_connect_ends_the_session() {
+    for (version, is_revoked) in [(3, false), (4, true)] {
+        let mut world = World::new();
+        world.give(Input::Start);
+        world.give(Input::Claimed(Some(ClaimReply::default())));
+        let reply = SyncReply { token_version: version, ..Default::default() };
+        let seen = world.give(Input::Synced(Some(reply)));
+        let is_closed = seen.iter().any(|s| matches!(s, Seen::Other(Output::Close(close::BAD_TOKEN, _))));
+        assert_eq!(is_closed, is_revoked);
+    }
 }
 
 #[test]
