@@ -9,55 +9,55 @@ use serde::Deserialize;
 /// All of Petrel in one process, on embedded defaults: an instant-messaging server over WebSocket.
 #[derive(Debug, Parser)]
 #[command(version, about)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub(crate) command: Option<Command>,
     #[command(flatten)]
-    pub serve: Serve,
+    pub(crate) serve: Serve,
 }
 
 /// What else than serving there is.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Prints one token a line, so that a load test needs no registration
     Token(Token),
 }
 
 /// The flags of the server. What is not given comes from the file, then from the defaults.
 #[derive(Debug, Args)]
-pub struct Serve {
+pub(crate) struct Serve {
     /// Folder of everything that Petrel keeps [default: petrel-data]
     #[arg(long, env = "PETREL_DATA", value_name = "DIR")]
-    pub data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Where clients connect by WebSocket [default: 127.0.0.1:10001]
     #[arg(long, env = "PETREL_LISTEN", value_name = "ADDR")]
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
     /// Where register, login, metrics and health are served [default: 127.0.0.1:8080]
     #[arg(long, env = "PETREL_HTTP", value_name = "ADDR")]
-    pub http: Option<SocketAddr>,
+    pub(crate) http: Option<SocketAddr>,
     /// Threads that hold sockets [default: one a core]
     #[arg(long, env = "PETREL_SHARDS", value_name = "N")]
-    pub shards: Option<u16>,
+    pub(crate) shards: Option<u16>,
     /// Configuration file (TOML); deploy/config/petrel.toml documents its keys
     #[arg(long, env = "PETREL_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// The flags of `petrel token`.
 #[derive(Debug, Args)]
-pub struct Token {
+pub(crate) struct Token {
     /// Folder whose key signs the tokens
     #[arg(long, env = "PETREL_DATA", value_name = "DIR", default_value = "petrel-data")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// User ids, the last one included
     #[arg(long, value_name = "FROM..TO", value_parser = parse_users)]
-    pub users: (u64, u64),
+    pub(crate) users: (u64, u64),
     /// android, ios, mini-program, web, desktop or bot
     #[arg(long, value_name = "TYPE")]
-    pub device: String,
+    pub(crate) device: String,
     /// How long the tokens are valid, hours
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
-    pub hours: u64,
+    pub(crate) hours: u64,
 }
 
 fn parse_users(text: &str) -> Result<(u64, u64), String> {
@@ -73,27 +73,27 @@ fn parse_users(text: &str) -> Result<(u64, u64), String> {
 /// The file. Every key has a default; an unknown one is refused.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// Folder of everything that Petrel keeps.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Where clients connect by WebSocket.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Where HTTP is served.
-    pub http: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// The URL that login gives to clients, where it is not the listen address (a proxy, a name).
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// Threads that hold sockets; 0: one a core.
-    pub shards: u16,
+    pub(crate) shards: u16,
     /// Sockets of one shard, at most RLIMIT_NOFILE. 40 bytes each when unused.
-    pub sockets_per_shard: u32,
+    pub(crate) sockets_per_shard: u32,
     /// A silent client is pinged after this long, seconds.
-    pub ping_after_s: u64,
+    pub(crate) ping_after_s: u64,
     /// A silent client is closed after this long, seconds.
-    pub evict_after_s: u64,
+    pub(crate) evict_after_s: u64,
     /// An access token is valid this long, minutes.
-    pub token_minutes: u64,
+    pub(crate) token_minutes: u64,
     /// Partitions of the embedded log: fixed when the data folder is made.
-    pub partitions: u16,
+    pub(crate) partitions: u16,
 }
 
 impl Default for Config {
@@ -115,7 +115,7 @@ impl Default for Config {
 
 impl Config {
     /// The file, where there is one, and what the flags and the environment say above it.
-    pub fn of(serve: &Serve) -> Result<Self, String> {
+    pub(crate) fn of(serve: &Serve) -> Result<Self, String> {
         let mut config = serve.config.as_deref().map_or_else(|| Ok(Self::default()), Self::read)?;
         config.data = serve.data.clone().unwrap_or(config.data);
         config.listen = serve.listen.unwrap_or(config.listen);

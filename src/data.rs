@@ -11,13 +11,13 @@ use petrel_protocol::token::Keys;
 const FORMAT: u32 = 1;
 
 /// Where everything of one Petrel lies.
-pub struct DataFolder {
+pub(crate) struct DataFolder {
     dir: PathBuf,
 }
 
 impl DataFolder {
     /// Opens or creates the folder. The error's text says what to do.
-    pub fn open(dir: &Path) -> Result<Self, String> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, String> {
         let name = dir.display();
         fs::create_dir_all(dir)
             .map_err(|e| format!("cannot create the data folder {name}: {e}; choose another with --data"))?;
@@ -35,7 +35,7 @@ impl DataFolder {
     }
 
     /// Opens a folder that must be there already.
-    pub fn open_existing(dir: &Path) -> Result<Self, String> {
+    pub(crate) fn open_existing(dir: &Path) -> Result<Self, String> {
         if !dir.join("format").exists() {
             return Err(format!(
                 "{} is not a data folder of Petrel; start `petrel --data {0}` once, or give another --data",
@@ -46,12 +46,12 @@ impl DataFolder {
     }
 
     /// A path in the folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     /// The keys that sign tokens; made at the first start, readable by their owner alone.
-    pub fn keys(&self) -> Result<Keys, String> {
+    pub(crate) fn keys(&self) -> Result<Keys, String> {
         let file = self.path("keys.json");
         let name = file.display();
         match fs::read_to_string(&file) {

@@ -13,7 +13,7 @@ use crate::config::{Config, Serve};
 use crate::data::DataFolder;
 
 /// Serves until SIGTERM or SIGINT.
-pub fn run(flags: &Serve) -> Result<(), String> {
+pub(crate) fn run(flags: &Serve) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -10,7 +10,7 @@ use crate::config::Token;
 use crate::data::DataFolder;
 
 /// Prints one token a line.
-pub fn print(args: &Token) -> Result<(), String> {
+pub(crate) fn print(args: &Token) -> Result<(), String> {
     let device = Device::from_name(&args.device).ok_or_else(|| {
         format!("`{}` is no device type: android, ios, mini-program, web, desktop or bot", args.device)
     })?;

@@ -430,7 +430,11 @@ fn a_push_behind_a_sync_that_has_shown_it_needs_no_other_pass() {
     let mut world = World::new();
     world.give(Input::Start);
     world.give(Input::Claimed(Some(ClaimReply::default())));
-    let page = SyncReply { ranges: vec![range(1..=3)], next_page: Bytes::from_static(b"more") };
+    let page = SyncReply {
+        ranges: vec![range(1..=3)],
+        next_page: Bytes::from_static(b"more"),
+        ..Default::default()
+    };
     world.give(Input::Synced(Some(page)));
     assert!(world.push(3).is_empty());
     assert_eq!(kinds(&world.give(Input::Synced(Some(SyncReply::default())))), [MsgType::Ready]);
