@@ -15,6 +15,7 @@ mod backlog;
 mod commit;
 mod consumer;
 mod folder;
+mod journal;
 mod metrics;
 mod partition;
 mod queue;
@@ -22,6 +23,7 @@ mod shared;
 mod store;
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
@@ -73,17 +75,10 @@ impl Log {
             return Err(OpenError(format!("a log cannot have {partitions} partitions: choose 1 to 1024")));
         }
         let folder = Folder::open(dir, config.partitions)?;
-        let failed = |error: StoreError| match error {
-            StoreError::Disk(fjall::Error::Io(error)) => {
-                OpenError(format!("cannot open the log in {}: {error}", dir.display()))
-            }
-            error => folder::unreadable(dir, &error.to_string()),
-        };
-        let path = folder.database().map_err(|error| failed(fjall::Error::Io(error).into()))?;
-        let store = Store::open(&path, config.partitions).map_err(failed)?;
+        let store = open_store(&folder)?;
         let mut logs = Vec::new();
         for topic in Topic::ALL {
-            logs.push(TopicLog::recover(&store, topic).map_err(failed)?);
+            logs.push(TopicLog::recover(&store, topic).map_err(|error| folder.refuse(&error))?);
         }
         let logs: [TopicLog; Topic::ALL.len()] =
             logs.try_into().unwrap_or_else(|_| unreachable!("one a topic"));
@@ -146,6 +141,27 @@ impl Log {
             tracing::error!("the log's thread panicked; what it had not receipted has an unknown outcome");
         }
     }
+}
+
+/// Opens the folder's database, mended where a power cut tore its journal.
+fn open_store(folder: &Folder) -> Result<Store, OpenError> {
+    let refuse = |error: StoreError| folder.refuse(&error);
+    let io = |error: io::Error| folder.refuse(&StoreError::Disk(error.into()));
+    let path = folder.database().map_err(io)?;
+    let torn = match Store::open(&path, folder.partitions) {
+        Err(StoreError::Disk(torn @ fjall::Error::JournalRecovery(_))) => StoreError::Disk(torn),
+        opened => return opened.map_err(refuse),
+    };
+    // Where the newest journal is whole, an older one is broken: that was synced, so it is not a torn end.
+    let cut = journal::mend(&path, &folder.dir).map_err(io)?.ok_or_else(|| refuse(torn))?;
+    tracing::error!(
+        "the journal of the log in {} was torn, as a power cut leaves what was not synced. Its last {} bytes were not \
+         receipted as durable; they are kept in {}, which can be deleted",
+        folder.dir.display(),
+        cut.bytes,
+        cut.kept_in.display(),
+    );
+    Store::open(&path, folder.partitions).map_err(refuse)
 }
 
 impl Drop for Log {

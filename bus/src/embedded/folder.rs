@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::store::StoreError;
 use crate::OpenError;
 
 /// The format that this version writes. A higher one cannot be read.
@@ -61,6 +62,24 @@ impl Folder {
             fs::remove_dir_all(&path)?;
         }
         Ok(path)
+    }
+
+    /// Why the log cannot be opened, with the mend.
+    pub(super) fn refuse(&self, error: &StoreError) -> OpenError {
+        let dir = self.dir.display();
+        match error {
+            StoreError::Disk(fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)))
+                if error.kind() != io::ErrorKind::InvalidData =>
+            {
+                OpenError(format!(
+                    "cannot open the log in {dir}: {error}; free space there, or mend its permissions"
+                ))
+            }
+            StoreError::Disk(fjall::Error::InvalidVersion(_)) => {
+                unreadable(&self.dir, "its database has another format")
+            }
+            error => unreadable(&self.dir, &error.to_string()),
+        }
     }
 
     /// Lets another process open the folder.
@@ -129,7 +148,7 @@ fn verify(dir: &Path, text: &str, partitions: u16) -> Result<u32, OpenError> {
     number("generation")
 }
 
-pub(super) fn unreadable(dir: &Path, why: &str) -> OpenError {
+fn unreadable(dir: &Path, why: &str) -> OpenError {
     OpenError(format!(
         "the log in {} cannot be read: {why}; restore the folder from a copy, or move it away to start an empty log",
         dir.display(),

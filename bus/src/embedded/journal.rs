@@ -1,0 +1,88 @@
+//! Mends a journal that a power cut left torn.
+//!
+//! What was not synced when the power went may be on disk in part: a block is missing and a later one is there. fjall
+//! takes a journal that just ends, but refuses one whose last batches have such a hole, though nobody was promised them.
+//! This cuts the newest journal before its first broken batch, and keeps what it cuts off in a file.
+//!
+//! It reads fjall's journal of format 3 (`fjall::journal::entry`): batches of `1 count:u32 seqno:u64`, then `count` times
+//! `2 type:u8 compression:u8 keyspace:u64 key_length:u16 length:u32 stored_length:u32 key value` or `4 keyspace:u64`, then
+//! `3 xxh3(items):u64 "FJL" 3`; integers are little-endian.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+const MAGIC: &[u8] = b"FJL\x03";
+
+/// What was cut off.
+pub(super) struct Cut {
+    pub(super) bytes: u64,
+    pub(super) kept_in: PathBuf,
+}
+
+/// Cuts the newest journal of the database before its first broken batch. None where it has none.
+pub(super) fn mend(database: &Path, keep_in: &Path) -> io::Result<Option<Cut>> {
+    let mut newest: Option<(u64, PathBuf)> = None;
+    for entry in fs::read_dir(database)? {
+        let path = entry?.path();
+        let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse().ok());
+        if let Some(number) = number
+            && newest.as_ref().is_none_or(|(newest, _)| number > *newest)
+        {
+            newest = Some((number, path));
+        }
+    }
+    let Some((number, path)) = newest else { return Ok(None) };
+    let journal = fs::read(&path)?;
+    let whole = whole_batches(&journal);
+    let rest = &journal[whole..];
+    // A journal is made with its full length, so zeroes are what was never written to.
+    let Some(last) = rest.iter().rposition(|&byte| byte != 0) else { return Ok(None) };
+    let kept_in = keep_in.join(format!("torn-{number}-{whole}"));
+    fs::write(&kept_in, &rest[..=last])?;
+    File::open(&kept_in)?.sync_all()?;
+    let file = OpenOptions::new().write(true).open(&path)?;
+    file.set_len(whole as u64)?;
+    file.sync_all()?;
+    Ok(Some(Cut { bytes: last as u64 + 1, kept_in }))
+}
+
+/// The length of the batches at the journal's start that are whole.
+fn whole_batches(journal: &[u8]) -> usize {
+    let mut rest = journal;
+    while let Some(after) = after_batch(rest) {
+        rest = after;
+    }
+    journal.len() - rest.len()
+}
+
+/// What follows the batch at the start, where that is whole.
+fn after_batch(bytes: &[u8]) -> Option<&[u8]> {
+    let (start, items) = bytes.split_at_checked(1 + 4 + 8)?;
+    if start[0] != 1 {
+        return None;
+    }
+    let mut rest = items;
+    for _ in 0..u32::from_le_bytes(start[1..5].try_into().expect("4 bytes")) {
+        rest = after_item(rest)?;
+    }
+    let (end, after) = rest.split_at_checked(1 + 8 + MAGIC.len())?;
+    let checksum = u64::from_le_bytes(end[1..9].try_into().expect("8 bytes"));
+    let items = &items[..items.len() - rest.len()];
+    (end[0] == 3 && &end[9..] == MAGIC && xxh3_64(items) == checksum).then_some(after)
+}
+
+fn after_item(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes.first()? {
+        2 => {
+            let (head, rest) = bytes.split_at_checked(1 + 1 + 1 + 8 + 2 + 4 + 4)?;
+            let key = u16::from_le_bytes(head[11..13].try_into().expect("2 bytes"));
+            let stored = u32::from_le_bytes(head[17..21].try_into().expect("4 bytes"));
+            rest.get(usize::from(key) + stored as usize..)
+        }
+        4 => bytes.get(1 + 8..),
+        _ => None,
+    }
+}

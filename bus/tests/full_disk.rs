@@ -1,0 +1,171 @@
+//! A disk that takes no more: publishes are refused, nothing receipted is lost, and it goes on when there is room.
+//!
+//! The process' limit on the size of a file (`RLIMIT_FSIZE`) stands for the full disk: a write beyond it fails in the
+//! middle of a batch, as it would on a full disk, and it can be lifted while the process runs.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use petrel_bus::{Bus, PublishError};
+use petrel_protocol::topics::{Subscription, Topic};
+use support::{Publishing, next, wait_until};
+
+const DIR_VARIABLE: &str = "PETREL_BUS_TEST_DIR";
+/// In units of 512 bytes, as the shell's `ulimit -f` has it.
+const LIMIT: u64 = (4 << 20) / 512;
+
+fn pack(tag: u64) -> Vec<u8> {
+    [&tag.to_be_bytes()[..], &vec![tag as u8; 50_000]].concat()
+}
+
+fn say(line: &str) {
+    std::io::stdout().lock().write_all(format!("\n={line}\n").as_bytes()).expect("the parent listens");
+}
+
+#[test]
+#[ignore = "the other tests run it as a process of their own"]
+fn child() {
+    let dir = std::env::var(DIR_VARIABLE).expect("run by the other tests");
+    let bus = Bus::embedded(Path::new(&dir), 1).unwrap();
+    let publishing = Publishing::new(&bus, Topic::Uplink);
+    let mut tag = 0;
+    let mut failures = 0;
+    let mut successes_after = 0;
+    while successes_after < 20 {
+        tag += 1;
+        match publishing.publish(0, tag, pack(tag)) {
+            Ok(()) => match publishing.receipts(1).remove(0).outcome {
+                Ok(position) => {
+                    say(&format!("ok {tag} {}", position.entry));
+                    successes_after += u64::from(failures > 0);
+                }
+                Err(error) => {
+                    assert_eq!(error, PublishError::Unknown);
+                    failures += 1;
+                    successes_after = 0;
+                    say("unknown");
+                }
+            },
+            Err(error) => {
+                assert_eq!(error, PublishError::Unavailable);
+                assert_eq!(bus.sync(), Err(PublishError::Unavailable));
+                say("unavailable");
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
+    }
+    bus.close();
+    say("done");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    // The files that are made with their full length are made before the limit.
+    Bus::embedded(dir.path(), 1).unwrap().close();
+    let command =
+        format!("trap '' XFSZ; ulimit -S -f {LIMIT}; exec \"$0\" --ignored --exact child --nocapture");
+    let mut child = Command::new("sh")
+        .args(["-c", &command])
+        .arg(std::env::current_exe().unwrap())
+        .env(DIR_VARIABLE, dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut receipted = Vec::new();
+    let (mut unknown, mut unavailable, mut done) = (0, 0, false);
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let Some(line) = line.strip_prefix('=') else { continue };
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["ok", tag, offset] => {
+                receipted.push((offset.parse::<u64>().unwrap(), tag.parse::<u64>().unwrap()));
+            }
+            ["unknown"] => unknown += 1,
+            ["unavailable"] => {
+                unavailable += 1;
+                if unavailable == 10 {
+                    let lifted = Command::new("prlimit")
+                        .args(["--pid", &child.id().to_string(), "--fsize=unlimited:"])
+                        .status()
+                        .expect("prlimit (util-linux) is there");
+                    assert!(lifted.success());
+                }
+            }
+            ["done"] => done = true,
+            _ => panic!("{line}"),
+        }
+    }
+    assert!(child.wait().unwrap().success() && done, "it went on after the limit was lifted");
+    assert!(unknown >= 1, "the write that failed has an unknown outcome");
+
+    let bus = Bus::embedded(dir.path(), 1).unwrap();
+    let mut consumer = bus.subscribe(Topic::Uplink, Subscription::Persist, 0).unwrap();
+    let mut receipts = receipted.iter().peekable();
+    let mut offset = 0;
+    while receipts.peek().is_some() {
+        let record = next(&mut consumer).await;
+        assert_eq!(record.position.entry, offset, "dense");
+        let tag = u64::from_be_bytes(record.pack[..8].try_into().unwrap());
+        assert_eq!(record.pack, pack(tag), "whole");
+        if let Some((_, receipted)) = receipts.next_if(|(receipted, _)| *receipted == offset) {
+            assert_eq!(tag, *receipted);
+        }
+        offset += 1;
+    }
+}
+
+#[tokio::test]
+async fn disk_use_stays_flat_under_load_that_is_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::embedded(dir.path(), 2).unwrap();
+    let publishing = Publishing::new(&bus, Topic::Stored);
+    let mut readers =
+        [0, 1].map(|partition| bus.subscribe(Topic::Stored, Subscription::Router, partition).unwrap());
+    let size = 60_000;
+    // 20 MB a round, more than 40 segments in all and several journals.
+    let mut used = Vec::new();
+    for _ in 0..18 {
+        for i in 0..330_u16 {
+            publishing.publish_patiently(i % 2, 0, vec![1; size]);
+        }
+        publishing.receipts(330);
+        for reader in &mut readers {
+            for _ in 0..165 {
+                let record = next(reader).await;
+                reader.ack(record.position);
+            }
+        }
+        used.push(disk_use(dir.path()));
+    }
+    let (early, late) = (used[..9].iter().max().unwrap(), used[9..].iter().max().unwrap());
+    assert!(*late <= early + (70 << 20), "a journal more at most: {used:?}");
+    assert!(*late < 300 << 20, "{used:?}");
+    // The last segment stays; the others go with the next acknowledgements that are written.
+    bus.sync().unwrap();
+    wait_until("the segments' deletion", || segments(dir.path()) <= 6);
+}
+
+fn disk_use(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    // Files are deleted while this looks.
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| Some((entry.metadata().ok()?, entry)))
+        .map(
+            |(metadata, entry)| {
+                if metadata.is_dir() { disk_use(&entry.path()) } else { metadata.blocks() * 512 }
+            },
+        )
+        .sum()
+}
+
+/// Keyspaces on disk: a segment of each topic, `meta`, and fjall's own, if nothing is kept.
+fn segments(dir: &Path) -> usize {
+    std::fs::read_dir(dir.join("fjall/keyspaces")).unwrap().count()
+}
