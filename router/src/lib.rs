@@ -92,6 +92,10 @@ impl Router {
     ///
     /// # Panics
     /// Where [`Config::password_cost`] is below what argon2 can do.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a service owns its configuration and its handle on the bus"
+    )]
     pub fn start(
         config: Config,
         bus: Bus,
@@ -151,7 +155,7 @@ async fn sweep(directory: Arc<Directory>) {
     loop {
         tokio::time::sleep(Duration::from_millis(limits::LEASE_MS)).await;
         let now = directory.clock.now();
-        let removed = directory.routes.sweep(now, || std::thread::yield_now());
+        let removed = directory.routes.sweep(now, std::thread::yield_now);
         if removed > 0 {
             tracing::info!("{removed} routes of edges that are gone were forgotten");
         }

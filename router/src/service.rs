@@ -73,24 +73,17 @@ impl Directory {
             );
             return Err(CallError::Unavailable);
         };
-        match self.routes.claim(self.clock.now(), user, device, address) {
-            Ok(replaced) => {
-                METRICS
-                    .claims
-                    .with_label_values(&[if replaced.is_some() { "replaced" } else { "taken" }])
-                    .inc();
-                if let Some(replaced) = replaced {
-                    let text = "this account was logged in on another device of this type";
-                    self.kick(user, device, replaced, Code::LoggedInElsewhere, text);
-                }
-                Ok(ClaimReply { replaced: replaced.map(Into::into) })
-            }
-            Err(_) => {
-                // The edge learns from its lease's renewal that it needs a new epoch.
-                METRICS.claims.with_label_values(&["no_lease"]).inc();
-                Err(CallError::Unavailable)
-            }
+        let Ok(replaced) = self.routes.claim(self.clock.now(), user, device, address) else {
+            // The edge learns from its lease's renewal that it needs a new epoch.
+            METRICS.claims.with_label_values(&["no_lease"]).inc();
+            return Err(CallError::Unavailable);
+        };
+        METRICS.claims.with_label_values(&[if replaced.is_some() { "replaced" } else { "taken" }]).inc();
+        if let Some(replaced) = replaced {
+            let text = "this account was logged in on another device of this type";
+            self.kick(user, device, replaced, Code::LoggedInElsewhere, text);
         }
+        Ok(ClaimReply { replaced: replaced.map(Into::into) })
     }
 
     fn release(&self, release: &Release) {

@@ -39,7 +39,7 @@ pub(crate) async fn login(State(app): State<Arc<App>>, request: Request) -> Resu
         Ok(Some(account)) => {
             app.attempts.succeeded(username);
             let edge = app.edge_url().ok_or_else(Problem::no_edge)?;
-            Ok(app.admit(&account, device, edge))
+            Ok(app.admit(&account, device, &edge))
         }
         Ok(None) => Err(Problem::wrong_credentials()),
         Err(problem) => {
@@ -61,7 +61,7 @@ pub(crate) async fn refresh(State(app): State<Arc<App>>, request: Request) -> Re
     if !app.tokens.use_up(now, &refresh) {
         return Err(Problem::bad_token());
     }
-    Ok(app.admit(&account, refresh.device(), edge))
+    Ok(app.admit(&account, refresh.device(), &edge))
 }
 
 /// With the token as Bearer → 204. All tokens of the user are revoked and all live sessions end.
@@ -100,7 +100,7 @@ impl App {
     }
 
     /// What a user who may connect is told.
-    fn admit(&self, account: &Account, device: Device, edge: String) -> Json<Value> {
+    fn admit(&self, account: &Account, device: Device, edge: &str) -> Json<Value> {
         let issued = self.tokens.issue(self.directory.clock.now(), account, device);
         Json(json!({
             "user_id": UserId(account.user).to_string(),

@@ -188,7 +188,7 @@ impl Memory {
     }
 }
 
-/// The finaliser of SplitMix64: ids that count up spread over all bits. Users' ids are the server's, so nobody can choose
+/// The finaliser of `SplitMix64`: ids that count up spread over all bits. Users' ids are the server's, so nobody can choose
 /// them to collide.
 fn hash(user: u64) -> u64 {
     let x = (user ^ (user >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
