@@ -17,57 +17,57 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::WebSocket;
 
 /// Longer than anything takes on a busy machine; only failures wait this long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running process.
-pub struct Petrel {
+pub(crate) struct Petrel {
     child: Child,
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Host and port of the edge.
-    pub edge: String,
+    pub(crate) edge: String,
     /// Host and port of HTTP.
-    pub http: String,
+    pub(crate) http: String,
 }
 
 impl Petrel {
     /// Starts on `dir` with free ports.
-    pub fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         Self::start_with(dir, &["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--shards", "2"])
     }
 
     /// Starts again where another one ran: same folder, same ports, as clients expect.
-    pub fn start_again(dir: &Path, edge: &str, http: &str) -> Self {
+    pub(crate) fn start_again(dir: &Path, edge: &str, http: &str) -> Self {
         Self::start_with(dir, &["--listen", edge, "--http", http, "--shards", "2"])
     }
 
-    pub fn start_with(dir: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start_with(dir: &Path, args: &[&str]) -> Self {
         let mut child = command(dir, args).stdout(Stdio::piped()).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let (mut edge, mut http) = (String::new(), String::new());
         while edge.is_empty() || http.is_empty() {
             let line = lines.next().expect("it says where to connect before it ends").expect("text");
             if let Some(url) = line.trim().strip_prefix("clients   ws://") {
-                edge = url.trim_end_matches("/websocket").to_owned();
+                edge = String::from(url.trim_end_matches("/websocket"));
             } else if let Some(url) = line.trim().strip_prefix("HTTP      http://") {
-                http = url.to_owned();
+                http = String::from(url);
             }
         }
         Self { child, dir: dir.to_owned(), edge, http }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// kill -9.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         let status = self.child.wait().expect("it ends");
         assert_eq!(status.signal(), Some(9));
     }
 
     /// SIGTERM, then the exit status.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(mut self) -> ExitStatus {
         self.signal("TERM");
         let until = Instant::now() + PATIENCE;
         loop {
@@ -79,45 +79,38 @@ impl Petrel {
         }
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(sent.expect("kill runs").success());
     }
 
     /// A token of this user, signed with the folder's key.
-    pub fn token(&self, user: u64, device: Device) -> String {
+    pub(crate) fn token(&self, user: u64, device: Device) -> String {
         let keys = std::fs::read_to_string(self.dir.join("keys.json")).expect("made at the start");
         let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
         token(&Keys::from_json(&keys).expect("valid"), user, device, now_s + 3_600)
     }
 
     /// A logged-in client whose device is ready for pushes.
-    pub fn client(&self, user: u64, device: Device) -> Client {
+    pub(crate) fn client(&self, user: u64, device: Device) -> Client {
         let mut client = self.connect(user, device);
         client.until(|p| p.r#type() == MsgType::Ready);
         client
     }
 
     /// A logged-in client, as soon as the handshake is done.
-    pub fn connect(&self, user: u64, device: Device) -> Client {
-        let mut request = format!("ws://{}/websocket", self.edge).into_client_request().expect("a valid URL");
-        let token = self.token(user, device).parse().expect("a header");
-        request.headers_mut().insert("token", token);
-        let stream = TcpStream::connect(&self.edge).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        stream.set_nodelay(true).expect("set");
-        let (socket, _) = tungstenite::client(request, stream).expect("the handshake is taken");
-        Client { socket, user, next_id: 1 }
+    pub(crate) fn connect(&self, user: u64, device: Device) -> Client {
+        Client::connect(&self.edge, &self.token(user, device), user).expect("the handshake is taken")
     }
 
     /// Resident memory, bytes.
-    pub fn resident(&self) -> usize {
+    pub(crate) fn resident(&self) -> usize {
         let text = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).expect("it runs");
         text.split(' ').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("a number") * 4_096
     }
 
     /// One HTTP request; the status and the body.
-    pub fn http(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    pub(crate) fn http(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.http).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         let length = body.len();
@@ -131,7 +124,7 @@ impl Petrel {
         (status, body)
     }
 
-    pub fn post(&self, path: &str, json: &str) -> (u16, String) {
+    pub(crate) fn post(&self, path: &str, json: &str) -> (u16, String) {
         self.http("POST", path, "Content-Type: application/json\r\n", json)
     }
 }
@@ -145,13 +138,13 @@ impl Drop for Petrel {
 }
 
 /// The program with a data folder.
-pub fn command(dir: &Path, args: &[&str]) -> Command {
+pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_petrel"));
     command.arg("--data").arg(dir).args(args).stdin(Stdio::null());
     command
 }
 
-pub fn token(keys: &Keys, user: u64, device: Device, expires_at_s: u64) -> String {
+pub(crate) fn token(keys: &Keys, user: u64, device: Device, expires_at_s: u64) -> String {
     keys.sign(&Claims {
         user: UserId(user),
         device,
@@ -163,19 +156,30 @@ pub fn token(keys: &Keys, user: u64, device: Device, expires_at_s: u64) -> Strin
 }
 
 /// A client on a thread of the test.
-pub struct Client {
-    pub socket: WebSocket<TcpStream>,
-    pub user: u64,
+pub(crate) struct Client {
+    pub(crate) socket: WebSocket<TcpStream>,
+    pub(crate) user: u64,
     next_id: u64,
 }
 
 impl Client {
-    pub fn send_packet(&mut self, kind: MsgType, payload: &impl Message) {
+    /// Connects and logs in; none where nobody answers.
+    pub(crate) fn connect(edge: &str, token: &str, user: u64) -> Option<Self> {
+        let mut request = format!("ws://{edge}/websocket").into_client_request().expect("a valid URL");
+        request.headers_mut().insert("token", token.parse().expect("a header"));
+        let stream = TcpStream::connect(edge).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.set_nodelay(true).expect("set");
+        let (socket, _) = tungstenite::client(request, stream).ok()?;
+        Some(Self { socket, user, next_id: 1 })
+    }
+
+    pub(crate) fn send_packet(&mut self, kind: MsgType, payload: &impl Message) {
         self.socket.send(tungstenite::Message::Binary(request(kind, payload))).expect("sent");
     }
 
     /// Sends a text; returns its `client_msg_id`.
-    pub fn send(&mut self, to: u64, content: &str) -> Bytes {
+    pub(crate) fn send(&mut self, to: u64, content: &str) -> Bytes {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.user.to_be_bytes());
         id[8..].copy_from_slice(&self.next_id.to_be_bytes());
@@ -185,7 +189,7 @@ impl Client {
         id
     }
 
-    pub fn send_as(&mut self, client_msg_id: Bytes, to: u64, content: &str, attempt: u32) {
+    pub(crate) fn send_as(&mut self, client_msg_id: Bytes, to: u64, content: &str, attempt: u32) {
         let send = C2cSendReq {
             client_msg_id,
             from: self.user,
@@ -199,7 +203,7 @@ impl Client {
     }
 
     /// The next packet; none where the server closed (the close code is then kept by the caller through `closed`).
-    pub fn next(&mut self) -> Result<ImProtoResponse, Option<u16>> {
+    pub(crate) fn next(&mut self) -> Result<ImProtoResponse, Option<u16>> {
         loop {
             match self.socket.read() {
                 Ok(tungstenite::Message::Binary(bytes)) => {
@@ -213,7 +217,7 @@ impl Client {
     }
 
     /// Skips packets up to one of this kind.
-    pub fn until(&mut self, is_it: impl Fn(&ImProtoResponse) -> bool) -> ImProtoResponse {
+    pub(crate) fn until(&mut self, is_it: impl Fn(&ImProtoResponse) -> bool) -> ImProtoResponse {
         loop {
             let packet = self.next().unwrap_or_else(|code| panic!("closed with {code:?}"));
             if is_it(&packet) {
@@ -222,7 +226,7 @@ impl Client {
         }
     }
 
-    pub fn until_status(&mut self, status: i32) -> C2cAckReq {
+    pub(crate) fn until_status(&mut self, status: i32) -> C2cAckReq {
         let packet = self.until(|p| {
             p.r#type() == MsgType::C2cAck
                 && C2cAckReq::decode(p.payload.clone()).is_ok_and(|a| a.status == status)
@@ -230,18 +234,18 @@ impl Client {
         C2cAckReq::decode(packet.payload).expect("valid")
     }
 
-    pub fn until_push(&mut self) -> C2cMsgPush {
+    pub(crate) fn until_push(&mut self) -> C2cMsgPush {
         let packet = self.until(|p| p.r#type() == MsgType::C2cMsgPush);
         C2cMsgPush::decode(packet.payload).expect("valid")
     }
 
-    pub fn until_nack(&mut self) -> ImProtoResponse {
+    pub(crate) fn until_nack(&mut self) -> ImProtoResponse {
         let nack = self.until(|p| p.r#type() == MsgType::Nack);
         assert!(nack.code < 0 && !nack.msg.is_empty(), "{nack:?}");
         nack
     }
 
-    pub fn ack(&mut self, push: &C2cMsgPush, status: i32) {
+    pub(crate) fn ack(&mut self, push: &C2cMsgPush, status: i32) {
         let ack = C2cAckReq {
             client_msg_id: push.client_msg_id.clone(),
             msg_id: push.msg_id,
@@ -254,7 +258,7 @@ impl Client {
     }
 
     /// The close code that ends the connection.
-    pub fn until_closed(&mut self) -> Option<u16> {
+    pub(crate) fn until_closed(&mut self) -> Option<u16> {
         loop {
             if let Err(code) = self.next() {
                 return code;
