@@ -47,7 +47,7 @@ fn at_every_position() {
             let mut reader = Reader::new(config);
             assert!(reader.feed(&bytes[..at]).is_ok());
             assert!(reader.feed(&bytes[at..]).is_ok());
-            assert_eq!(reader.events, wanted, "cut at {at}");
+            assert_eq!(reader.seen, wanted, "cut at {at}");
         }
     }
 }
