@@ -302,7 +302,7 @@ fn an_own_sends_seq_closes_the_gap_it_made() {
     world.send(1, PEER);
     world.handle(Input::Packet(&ack(1, 1, 0)));
     let (outputs, _) = world.receive(MsgType::C2cMsgPush, &push(PEER, 2));
-    assert_eq!(shown(&outputs), []);
+    assert_eq!(shown(&outputs), [0_u64; 0]);
     let (outputs, _) = world.handle(Input::Packet(&ack(1, 3, 1)));
     assert_eq!(shown(&outputs), [1, 2]);
 }
