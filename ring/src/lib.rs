@@ -9,10 +9,23 @@
 
 #![cfg(target_os = "linux")]
 
+mod accept;
+mod buffers;
+mod close;
 mod config;
+mod egress;
+mod pace;
+mod receive;
 mod ring;
+mod send;
+mod sockets;
+mod submit;
+mod sys;
+mod tag;
+mod turn;
 mod waker;
 
+pub use close::CLOSE_MS_MAX;
 pub use config::Config;
 pub use ring::Ring;
 pub use waker::Waker;
