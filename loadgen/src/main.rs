@@ -1,2 +1,8 @@
-//! Petrel load generator.
-fn main() {}
+//! The load generator; see the library.
+
+#[global_allocator]
+static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    petrel_loadgen::cli::main()
+}

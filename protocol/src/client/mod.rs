@@ -352,8 +352,7 @@ impl Client {
         }
         let id = ClientMsgId::try_from(&envelope.payload[..]);
         let (MsgType::C2cSend, Ok(id)) = (kind, id) else {
-            let text = format!("{} was refused: {} ({})", kind.as_str_name(), envelope.msg, envelope.code);
-            return out.push(Output::Fault(text));
+            return out.push(Output::OtherRefused(kind, envelope.code, envelope.msg));
         };
         self.outbox.refused(now, id, envelope, &self.config, out);
         if self.may_send() {

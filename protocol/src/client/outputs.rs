@@ -82,7 +82,9 @@ pub enum Output {
     Drain(u32),
     /// The session was ended by the edge: do not reconnect unasked.
     Kicked(i32, String),
-    /// A packet of the edge that makes no sense, or a refusal of something else than a send or recall.
+    /// Something else than a send or recall was refused: what, the code and its text.
+    OtherRefused(MsgType, i32, String),
+    /// A packet of the edge that makes no sense.
     Fault(String),
 }
 

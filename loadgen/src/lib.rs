@@ -1,0 +1,25 @@
+//! Many clients that measure Petrel and prove that nothing was lost.
+//!
+//! A run connects its devices, offers a load, and judges at the end: every accepted message arrived at every device of
+//! its conversation, once, in seq order, unchanged. Clients run on monoio, another engine than the server's, so that a
+//! bug cannot hide in both ends.
+
+pub mod accounts;
+pub mod cli;
+pub mod content;
+pub mod crew;
+pub mod host;
+pub mod http;
+pub mod measure;
+pub mod pace;
+pub mod plan;
+pub mod random;
+pub mod records;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod socket;
+pub mod stamp;
+pub mod station;
+pub mod url;
+pub mod verify;

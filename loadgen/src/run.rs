@@ -1,0 +1,202 @@
+//! The command `run`: a scenario against a server, from its file to its report.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::accounts::{Accounts, AccountsError};
+use crate::crew::{self, CrewError, Watch};
+use crate::host::{self, Server, Usage};
+use crate::plan::{Board, Plan, Stage};
+use crate::report::{Report, Seen};
+use crate::scenario::{Scenario, ScenarioError};
+use crate::url::{Target, UrlError};
+
+/// Where the server is and what the run may use.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The server's HTTP URL.
+    pub http: Option<String>,
+    /// The edge's WebSocket URL, instead of the one that a login names.
+    pub edge: Option<String>,
+    /// The server's data folder, for the key that tokens are minted with.
+    pub data: Option<PathBuf>,
+    /// Instead of the scenario's seed.
+    pub seed: Option<u64>,
+    /// Threads; 0: one for each core.
+    pub threads: u32,
+    /// Whether to show progress on a terminal.
+    pub shows_progress: bool,
+}
+
+/// The edge of a server on its defaults.
+pub const EDGE_DEFAULT: &str = "ws://127.0.0.1:10001/websocket";
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The scenario is not good.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// A URL is not good.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// Nobody can log in.
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
+    /// The run could not be made.
+    #[error(transparent)]
+    Crew(#[from] CrewError),
+    /// Neither way to log in was given.
+    #[error("give --http URL to register accounts, or --data DIR to mint tokens with the server's key")]
+    NoLogin,
+    /// More connections than this process may have.
+    #[error("{0} connections are more than the {1} files that may be open: raise `ulimit -n`, or use fewer")]
+    TooMany(u32, u64),
+    /// The report cannot be written.
+    #[error("cannot write {0}: {1}")]
+    Unwritable(String, std::io::Error),
+}
+
+/// Files that a process has open besides its connections.
+const FILES_BESIDES: u64 = 200;
+
+/// Runs the scenario in a file.
+pub fn run_file(path: &Path, options: &Options) -> Result<Report, RunError> {
+    run(Scenario::read(path)?, options)
+}
+
+/// Runs a scenario.
+pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError> {
+    scenario.seed = options.seed.unwrap_or(scenario.seed);
+    let files = host::open_files_max();
+    if u64::from(scenario.connections()) + FILES_BESIDES > files {
+        return Err(RunError::TooMany(scenario.connections(), files));
+    }
+    let (plan, edge) = plan(scenario, options)?;
+    let plan = Arc::new(plan);
+    let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
+    let mut view = View::new(Server::find(http, plan.edge.address), options.shows_progress);
+    let outcome = crew::run(&plan, &mut view)?;
+    view.bar.finish_and_clear();
+    let seen = Seen {
+        load_s: outcome.load.as_secs_f64(),
+        server: view.server.used(),
+        generator: view.generator.used(),
+    };
+    Ok(Report::new(&plan, &edge, &outcome.measures, outcome.judgement, &seen))
+}
+
+/// Brings users, tokens and addresses together. Returns the edge's URL too.
+pub fn plan(scenario: Scenario, options: &Options) -> Result<(Plan, String), RunError> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Runs of one second are told apart by their process.
+    let nonce = (since_1970.as_secs() as u32).rotate_left(12) ^ std::process::id().wrapping_mul(0x9e37_79b9);
+    let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
+    let has_fresh_users = scenario.first_user == 0;
+    let accounts = match (&options.data, &http) {
+        (Some(data), _) => {
+            let first = if has_fresh_users {
+                fresh_users(since_1970.as_millis() as u64)
+            } else {
+                scenario.first_user
+            };
+            Accounts::minted(data, first, scenario.users)?
+        }
+        (None, Some(http)) => {
+            let prefix = format!("load-{}-{nonce:08x}", since_1970.as_secs());
+            Accounts::registered(http, &prefix, scenario.users, scenario.devices)?
+        }
+        (None, None) => return Err(RunError::NoLogin),
+    };
+    let named = accounts.edge.clone().filter(|edge| !edge.is_empty());
+    let edge = options.edge.clone().or(named).unwrap_or_else(|| EDGE_DEFAULT.to_owned());
+    let target = Target::parse(&edge, "ws://")?;
+    let starts_at_one = has_fresh_users || options.data.is_none();
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    let threads = if options.threads == 0 { cores } else { options.threads };
+    let threads = threads.min(scenario.users);
+    Ok((Plan::new(scenario, target, accounts, starts_at_one, nonce, threads), edge))
+}
+
+/// Ids that no earlier run used: a million for each millisecond would overlap only with a run of that many users a
+/// millisecond earlier.
+fn fresh_users(now_ms: u64) -> u64 {
+    const MS_2020: u64 = 1_577_836_800_000;
+    now_ms.saturating_sub(MS_2020) << 20
+}
+
+/// Usage before and after the load.
+#[derive(Debug, Default)]
+struct Span {
+    before: Option<Usage>,
+    after: Option<Usage>,
+}
+
+impl Span {
+    fn used(&self) -> Option<Usage> {
+        Some(self.after?.since(&self.before?))
+    }
+}
+
+struct View {
+    observed: Server,
+    server: Span,
+    generator: Span,
+    bar: ProgressBar,
+}
+
+impl View {
+    fn new(observed: Server, shows_progress: bool) -> Self {
+        let bar = if shows_progress && std::io::stderr().is_terminal() {
+            ProgressBar::new_spinner()
+        } else {
+            ProgressBar::hidden()
+        };
+        bar.set_style(
+            ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}").expect("a good template"),
+        );
+        Self { observed, server: Span::default(), generator: Span::default(), bar }
+    }
+}
+
+impl Watch for View {
+    fn load_begins(&mut self) {
+        self.server.before = self.observed.usage();
+        self.generator.before = host::usage_of(std::process::id());
+    }
+
+    fn load_ends(&mut self) {
+        self.server.after = self.observed.usage();
+        self.generator.after = host::usage_of(std::process::id());
+    }
+
+    fn tick(&mut self, board: &Board, plan: &Plan) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let stage = match board.stage() {
+            Stage::Ramp => "connecting",
+            Stage::Load => "load",
+            Stage::Drain => "waiting for answers",
+            Stage::Gather => "everybody comes back",
+            Stage::Resync => "final sync",
+            Stage::End => "closing",
+        };
+        let connections = plan.scenario.connections();
+        self.bar.set_message(format!(
+            "{stage}: {} of {connections} ready; {} offered, {} accepted, {} refused, {} arrived, {} pending",
+            board.sum(|g| g.ready.load(Acquire).into()),
+            board.sum(|g| g.offered.load(Acquire)),
+            board.sum(|g| g.accepted.load(Acquire)),
+            board.sum(|g| g.refused.load(Acquire)),
+            board.sum(|g| g.delivered.load(Acquire)),
+            board.sum(|g| g.pending.load(Acquire).into()),
+        ));
+        self.bar.tick();
+    }
+}
