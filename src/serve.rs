@@ -1,5 +1,6 @@
 //! Starting and stopping the services of one process.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,11 @@ use crate::data::DataFolder;
 pub(crate) fn run(flags: &Serve) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let config = Config::of(flags)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
