@@ -96,6 +96,31 @@ pub const SEQUENCER_HEADS_MAX: usize = 1 << 16;
 /// Keys in each of the two generations that a sequencer remembers (5 bytes a bucket, 2^20 buckets). Beyond: the oldest
 /// are forgotten, and looked up instead.
 pub const SEQUENCER_KEYS_MAX: usize = (1 << 20) / 8 * 7;
+/// Records that persist takes from a partition in one go.
+pub const PERSIST_READ_RECORDS: usize = 256;
+/// What persist has done is synced, and then acknowledged, this long after it was done.
+pub const PERSIST_SYNC_MS: u64 = 200;
+/// Events that persist has done and not synced. Beyond: it syncs at once.
+pub const PERSIST_SYNC_EVENTS: usize = 64 << 10;
+/// Receipts are gathered this long before cursors are written.
+pub const PERSIST_RECEIPTS_MS: u64 = 100;
+/// Packs of receipts in one write of cursors. Beyond: the next write follows at once.
+pub const PERSIST_RECEIPT_PACKS: usize = 1_024;
+/// Calls that wait for persist. Beyond: refused as full.
+pub const PERSIST_CALLS_MAX: usize = 4_096;
+/// Blocks of the embedded store that are kept in memory, bytes.
+pub const STORE_CACHE_BYTES: u64 = 64 << 20;
+/// What a busy table of the embedded store holds in memory before it is written out, bytes; up to four times as much
+/// while that goes on. Beyond: writing waits.
+pub const STORE_MEMTABLE_BYTES: u64 = 32 << 20;
+/// Journal of the embedded store, bytes: what a start after a crash has to read.
+pub const STORE_JOURNAL_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of contents in one sync or history reply; the last row may exceed it.
+pub const SYNC_BYTES_MAX: usize = 1 << 20;
+/// Rows that one sync or history call reads, a device's own sends included. Beyond: the next page.
+pub const SYNC_READS_MAX: usize = 4_096;
+/// Conversations that one sync call goes through. Beyond: the next page.
+pub const SYNC_CONVERSATIONS_MAX: usize = 1_024;
 /// Rows in one sync reply.
 pub const SYNC_ROWS_MAX: usize = 256;
 
@@ -175,5 +200,9 @@ const _: () = {
     assert!(SESSION_IN_FLIGHT_MAX < SHARD_IN_FLIGHT_MAX);
     assert!(SHARD_UNSTORED_MAX <= SHARD_IN_FLIGHT_MAX);
     assert!(SYNC_ROWS_MAX <= SESSION_UNACKED_MAX);
+    assert!(SYNC_ROWS_MAX <= SYNC_READS_MAX);
+    assert!(SEQUENCER_BATCH_EVENTS <= SEQUENCER_WAITING_EVENTS_MAX);
+    assert!(2 * (SEQUENCER_BATCH_EVENTS + PACK_EVENTS_MAX) < SEQUENCER_KEYS_MAX);
+    assert!(DEDUP_WINDOW_MS >= 4 * REPUBLISH_MS_MAX);
     assert!(SESSION_UNACKED_MAX < CLIENT_HELD_MAX);
 };

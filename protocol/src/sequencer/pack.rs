@@ -48,6 +48,7 @@ fn one_by_one(
     at: &dyn Fn(usize) -> Position,
     config: &Config,
 ) -> Vec<Result<Event, DeadLetter>> {
+    let partition = config.partition;
     let mut events = Vec::new();
     while !pack.is_empty() {
         let position = at(events.len());
@@ -56,24 +57,24 @@ fn one_by_one(
             (rest.get_u8() == EVENT_TAG).then(|| prost::decode_length_delimiter(&mut rest).ok()).flatten();
         let Some(length) = length.filter(|length| *length <= rest.len()) else {
             // From here on, events cannot be told apart.
-            events.push(Err(DeadLetter { position, fault: Fault::Undecodable, bytes: pack }));
+            events.push(Err(DeadLetter { partition, position, fault: Fault::Undecodable, bytes: pack }));
             break;
         };
         let bytes = rest.split_to(length);
         pack = rest;
         events.push(match Uplink::decode(bytes.clone()) {
             Ok(uplink) => checked(position, uplink, config),
-            Err(_) => Err(DeadLetter { position, fault: Fault::Undecodable, bytes }),
+            Err(_) => Err(DeadLetter { partition, position, fault: Fault::Undecodable, bytes }),
         });
     }
     events
 }
 
 fn checked(position: Position, uplink: Uplink, config: &Config) -> Result<Event, DeadLetter> {
-    let user = UserId(uplink.user);
+    let (user, partition) = (UserId(uplink.user), config.partition);
     match conversation_of(user, &uplink, config) {
         Ok(conversation) => Ok(Event { position, conversation, user, uplink }),
-        Err(fault) => Err(DeadLetter { position, fault, bytes: uplink.encode_to_vec().into() }),
+        Err(fault) => Err(DeadLetter { partition, position, fault, bytes: uplink.encode_to_vec().into() }),
     }
 }
 

@@ -193,7 +193,9 @@ pub struct Counts {
 /// An event that cannot be read: it is kept for people to look at, and never stops the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Its place in the log.
+    /// The partition that it was read from.
+    pub partition: u16,
+    /// Its place there.
     pub position: Position,
     /// What is wrong with it.
     pub fault: Fault,

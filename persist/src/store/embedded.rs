@@ -1,0 +1,457 @@
+//! The store in one folder, on fjall. One keyspace a table; DESIGN.md's tables for Cassandra are the model.
+//!
+//! One process holds the folder's lock, so there is one writer, and write timestamps are kept but decide nothing: what
+//! makes a late write harmless elsewhere is here that a batch is written with its heads, or not at all.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
+use petrel_protocol::calls::Account;
+use petrel_protocol::ids::{ConversationId, Device, UserId};
+use petrel_protocol::limits;
+use petrel_protocol::sequencer::{Batch, Head, Key, KeyId, KeyRow, Loaded, Loads, RowBody, Target};
+
+use super::keys::{self, Part};
+use super::rows::{self, Damage, Encoder};
+use super::{CursorId, FORMAT, ShownRow, StoreError};
+use crate::StartError;
+
+/// A handle on the folder.
+#[derive(Clone)]
+pub(crate) struct Embedded(Arc<Tables>);
+
+struct Tables {
+    db: Database,
+    messages: Table,
+    message_keys: Table,
+    conversation_heads: Table,
+    cursors: Table,
+    user_conversations: Table,
+    devices: Table,
+    accounts: Table,
+    account_names: Table,
+    token_versions: Table,
+    dead_letters: Table,
+    meta: Table,
+    /// Held from the reading of cursors to their writing, since they only rise.
+    raising: Mutex<()>,
+}
+
+/// A keyspace and its name, which errors tell.
+struct Table {
+    name: &'static str,
+    keyspace: Keyspace,
+}
+
+const META_FORMAT: &str = "format";
+const META_GENERATION: &str = "generation";
+const META_SNOWFLAKE: &str = "snowflake";
+
+impl Table {
+    fn open(db: &Database, name: &'static str, memtable_bytes: u64) -> Result<Self, fjall::Error> {
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
+        Ok(Self { name, keyspace: db.keyspace(name, options)? })
+    }
+
+    fn get<T>(
+        &self,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(row) = self.keyspace.get(key)? else { return Ok(None) };
+        decode(&row).map(Some).map_err(|damage| self.damaged(key, damage))
+    }
+
+    fn damaged(&self, key: &[u8], damage: Damage) -> StoreError {
+        use std::fmt::Write;
+        let key = key.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        StoreError::Row { table: self.name, key, damage }
+    }
+}
+
+impl Embedded {
+    pub(super) fn open(dir: &Path, generation: u32) -> Result<Self, StartError> {
+        let tables = Tables::open(dir).map_err(|error| cannot_open(dir, &error))?;
+        let store = Self(Arc::new(tables));
+        store.check(dir, generation)?;
+        Ok(store)
+    }
+
+    /// Compares the folder's format and generation, or writes them where it is new.
+    fn check(&self, dir: &Path, generation: u32) -> Result<(), StartError> {
+        let failed =
+            |error: StoreError| StartError(format!("cannot open the store in {}: {error}", dir.display()));
+        let dir = dir.display();
+        match self.meta(META_FORMAT).map_err(failed)? {
+            None => {
+                self.set_meta(META_GENERATION, u64::from(generation)).map_err(failed)?;
+                self.set_meta(META_FORMAT, u64::from(FORMAT)).map_err(failed)?;
+                return self.sync().map_err(failed);
+            }
+            Some(format) if format > u64::from(FORMAT) => {
+                return Err(StartError(format!(
+                    "the store in {dir} has format {format}, this version reads up to {FORMAT}: start the newer version \
+                     of Petrel that wrote it, or restore a backup of before"
+                )));
+            }
+            Some(_) => {}
+        }
+        let written = self.meta(META_GENERATION).map_err(failed)?;
+        if written != Some(u64::from(generation)) {
+            let written = written.map_or_else(|| "none".to_owned(), |generation| generation.to_string());
+            return Err(StartError(format!(
+                "the store in {dir} belongs to generation {written} of the bus, and this bus has {generation}: restore \
+                 the folder of the bus that belongs to it, or start with an empty data folder"
+            )));
+        }
+        Ok(())
+    }
+
+    pub(super) fn load(&self, loads: &Loads) -> Result<Loaded, StoreError> {
+        let heads = self.heads(&loads.heads)?;
+        let keys =
+            loads.keys.iter().map(|key| self.0.message_keys.get(keys::message_key(key).as_ref(), rows::key));
+        let keys = keys.collect::<Result<_, _>>()?;
+        let targets = loads.targets.iter().map(|(conversation, seq)| self.target(*conversation, *seq));
+        let targets = targets.collect::<Result<_, _>>()?;
+        Ok(Loaded { heads, keys, targets })
+    }
+
+    fn target(&self, conversation: ConversationId, seq: u64) -> Result<Option<Target>, StoreError> {
+        let messages = &self.0.messages;
+        let key = keys::message(conversation, seq, Part::Row);
+        let Some(row) = messages.get(&key, |row| rows::message(conversation, seq, row, false))? else {
+            return Ok(None);
+        };
+        let RowBody::Message(message) = row.body else {
+            return Err(messages.damaged(&key, "a message was expected, and it is a recall"));
+        };
+        let recalled = messages.get(&keys::message(conversation, seq, Part::Recall), rows::recall)?;
+        let (sender, edge_time_ms, msg_id) = (row.sender, row.edge_time_ms, message.msg_id);
+        Ok(Some(Target { sender, edge_time_ms, msg_id, client_msg_id: message.client_msg_id, recalled }))
+    }
+
+    pub(super) fn commit(&self, batches: &[&Batch]) -> Result<(), StoreError> {
+        let tables = &*self.0;
+        let rows =
+            |b: &&Batch| b.messages.len() + b.recalls.len() + b.keys.len() + b.members.len() + b.heads.len();
+        let mut batch = self.batch(batches.iter().map(rows).sum());
+        let mut encoder = Encoder::default();
+        for b in batches {
+            for row in &b.messages {
+                let key = keys::message(row.conversation, row.seq, Part::Row);
+                batch.insert(&tables.messages.keyspace, key, encoder.message(row));
+            }
+            for recall in &b.recalls {
+                let key = keys::message(recall.conversation, recall.target_seq, Part::Recall);
+                batch.insert(&tables.messages.keyspace, key, encoder.recall(recall));
+            }
+            for (id, row) in &b.keys {
+                let key = keys::message_key(id);
+                batch.insert(&tables.message_keys.keyspace, key.as_ref(), encoder.key(row));
+            }
+            for member in &b.members {
+                let key = keys::member(member.user, member.conversation);
+                batch.insert(&tables.user_conversations.keyspace, key, encoder.empty());
+            }
+            for dead in &b.dead_letters {
+                batch.insert(
+                    &tables.dead_letters.keyspace,
+                    keys::dead_letter(dead.partition, dead.position),
+                    &dead.bytes[..],
+                );
+            }
+            for (conversation, head) in &b.heads {
+                let key = conversation.to_bytes();
+                batch.insert(&tables.conversation_heads.keyspace, key, encoder.head(head));
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// Written to the system when committed, so that it survives this process.
+    fn batch(&self, rows: usize) -> OwnedWriteBatch {
+        OwnedWriteBatch::with_capacity(self.0.db.clone(), rows).durability(Some(PersistMode::Buffer))
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        Ok(self.0.db.persist(PersistMode::SyncData)?)
+    }
+
+    pub(super) fn advance(&self, cursors: &[(CursorId, u64)]) -> Result<(), StoreError> {
+        let _raising = self.0.raising.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = self.batch(cursors.len());
+        self.raise(&mut batch, cursors)?;
+        Ok(batch.commit()?)
+    }
+
+    fn raise(&self, batch: &mut OwnedWriteBatch, cursors: &[(CursorId, u64)]) -> Result<(), StoreError> {
+        let mut encoder = Encoder::default();
+        for (id, seq) in cursors {
+            let key = keys::cursor(id);
+            let before = self.0.cursors.get(&key, rows::number)?.unwrap_or(0);
+            if *seq <= before {
+                continue;
+            }
+            let head = self.head(id.conversation)?.map_or(0, |head| head.seq);
+            let seq = (*seq).min(head);
+            if seq > before {
+                batch.insert(&self.0.cursors.keyspace, key, encoder.number(seq));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn devices(&self, user: UserId) -> Result<Vec<Device>, StoreError> {
+        let table = &self.0.devices;
+        let mut devices = Vec::new();
+        for entry in table.keyspace.prefix(user.0.to_be_bytes()) {
+            let key = entry.key()?;
+            devices.push(
+                keys::device_of(&key).ok_or_else(|| table.damaged(&key, "its device type is unknown"))?,
+            );
+        }
+        Ok(devices)
+    }
+
+    pub(super) fn register(
+        &self,
+        user: UserId,
+        device: Device,
+        cursors: &[(CursorId, u64)],
+    ) -> Result<(), StoreError> {
+        let _raising = self.0.raising.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = self.batch(cursors.len() + 1);
+        self.raise(&mut batch, cursors)?;
+        batch.insert(&self.0.devices.keyspace, keys::device(user, device), Encoder::default().empty());
+        Ok(batch.commit()?)
+    }
+
+    pub(super) fn conversations(
+        &self,
+        user: UserId,
+        from: Option<ConversationId>,
+        count: usize,
+    ) -> Result<Vec<ConversationId>, StoreError> {
+        let table = &self.0.user_conversations;
+        let first = from.map_or_else(|| lowest(user), |from| keys::member(user, from));
+        let mut conversations = Vec::new();
+        for entry in table.keyspace.range(first..=highest(user)).take(count) {
+            let key = entry.key()?;
+            conversations.push(conversation_at_end(table, &key)?);
+        }
+        Ok(conversations)
+    }
+
+    pub(super) fn cursors(
+        &self,
+        user: UserId,
+        device: Device,
+        first: ConversationId,
+        last: ConversationId,
+    ) -> Result<Vec<(ConversationId, u64)>, StoreError> {
+        let table = &self.0.cursors;
+        let bounds = [first, last].map(|conversation| keys::cursor_of(user, device as u8, conversation));
+        let mut cursors = Vec::new();
+        for entry in table.keyspace.range(bounds[0]..=bounds[1]) {
+            let (key, row) = entry.into_inner()?;
+            let seq = rows::number(&row).map_err(|damage| table.damaged(&key, damage))?;
+            cursors.push((conversation_at_end(table, &key)?, seq));
+        }
+        Ok(cursors)
+    }
+
+    pub(super) fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>, StoreError> {
+        conversations.iter().map(|conversation| self.head(*conversation)).collect()
+    }
+
+    fn head(&self, conversation: ConversationId) -> Result<Option<Head>, StoreError> {
+        self.0.conversation_heads.get(&conversation.to_bytes(), rows::head)
+    }
+
+    pub(super) fn rows(
+        &self,
+        conversation: ConversationId,
+        from_seq: u64,
+        to_seq: u64,
+        take: &mut dyn FnMut(ShownRow) -> bool,
+    ) -> Result<(), StoreError> {
+        let table = &self.0.messages;
+        let first = keys::message(conversation, from_seq, Part::Row);
+        let last = keys::message(conversation, to_seq, Part::Recall);
+        // A row is known when its recall, which sorts right after it, is known to be absent.
+        let mut held: Option<(Slice, Slice, u64)> = None;
+        for entry in table.keyspace.range(first..=last) {
+            let (key, row) = entry.into_inner()?;
+            let (seq, part) =
+                keys::message_seq(&key).ok_or_else(|| table.damaged(&key, "its key is foreign"))?;
+            if part == Part::Row {
+                if let Some((key, row, seq)) = held.replace((key, row, seq))
+                    && !take(shown(table, conversation, seq, &key, &row, false)?)
+                {
+                    return Ok(());
+                }
+            } else if let Some((row_key, row, _)) = held.take_if(|(_, _, held_seq)| *held_seq == seq)
+                && !take(shown(table, conversation, seq, &row_key, &row, true)?)
+            {
+                return Ok(());
+            }
+        }
+        if let Some((key, row, seq)) = held {
+            take(shown(table, conversation, seq, &key, &row, false)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn message_key(
+        &self,
+        conversation: ConversationId,
+        msg_id: u64,
+    ) -> Result<Option<KeyRow>, StoreError> {
+        let key = keys::message_key(&KeyId { conversation, key: Key::Message(msg_id) });
+        self.0.message_keys.get(key.as_ref(), rows::key)
+    }
+
+    pub(super) fn create_account(&self, account: &Account, time_ms: u64) -> Result<bool, StoreError> {
+        let tables = &*self.0;
+        if tables.account_names.keyspace.contains_key(&account.username)? {
+            return Ok(false);
+        }
+        let mut encoder = Encoder::default();
+        let mut batch = self.batch(2);
+        batch.insert(
+            &tables.accounts.keyspace,
+            account.user.to_be_bytes(),
+            encoder.account(account, time_ms),
+        );
+        batch.insert(&tables.account_names.keyspace, account.username.as_str(), encoder.number(account.user));
+        batch.commit()?;
+        Ok(true)
+    }
+
+    pub(super) fn find_account(&self, username: &str) -> Result<Option<Account>, StoreError> {
+        let tables = &*self.0;
+        if username.is_empty() {
+            // No key is.
+            return Ok(None);
+        }
+        let Some(user) = tables.account_names.get(username.as_bytes(), rows::number)? else {
+            return Ok(None);
+        };
+        let key = user.to_be_bytes();
+        let Some(mut account) = tables.accounts.get(&key, |row| rows::account(UserId(user), row))? else {
+            return Err(tables.accounts.damaged(&key, "its username is there, and the row is not"));
+        };
+        account.token_version = self.token_version(UserId(user))?;
+        Ok(Some(account))
+    }
+
+    fn token_version(&self, user: UserId) -> Result<u32, StoreError> {
+        let version = self.0.token_versions.get(&user.0.to_be_bytes(), rows::number)?;
+        Ok(version.unwrap_or(0) as u32)
+    }
+
+    pub(super) fn raise_token_version(&self, user: UserId) -> Result<u32, StoreError> {
+        let version = self.token_version(user)?.wrapping_add(1);
+        let mut batch = self.batch(1);
+        let row = u64::from(version);
+        batch.insert(&self.0.token_versions.keyspace, user.0.to_be_bytes(), Encoder::default().number(row));
+        batch.commit()?;
+        Ok(version)
+    }
+
+    pub(super) fn snowflake_mark(&self) -> Result<u64, StoreError> {
+        Ok(self.meta(META_SNOWFLAKE)?.unwrap_or(0))
+    }
+
+    pub(super) fn set_snowflake_mark(&self, mark_ms: u64) -> Result<(), StoreError> {
+        self.set_meta(META_SNOWFLAKE, mark_ms)
+    }
+
+    fn meta(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.0.meta.get(name.as_bytes(), rows::number)
+    }
+
+    fn set_meta(&self, name: &str, number: u64) -> Result<(), StoreError> {
+        let mut batch = self.batch(1);
+        batch.insert(&self.0.meta.keyspace, name, Encoder::default().number(number));
+        Ok(batch.commit()?)
+    }
+}
+
+impl Tables {
+    fn open(dir: &Path) -> Result<Self, fjall::Error> {
+        let db = Database::builder(dir)
+            .cache_size(limits::STORE_CACHE_BYTES)
+            .max_journaling_size(limits::STORE_JOURNAL_BYTES_MAX)
+            .worker_threads(1)
+            .open()?;
+        let busy = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES);
+        let quiet = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES / 8);
+        Ok(Self {
+            messages: busy("messages")?,
+            message_keys: busy("message_keys")?,
+            conversation_heads: busy("conversation_heads")?,
+            cursors: busy("cursors")?,
+            user_conversations: quiet("user_conversations")?,
+            devices: quiet("devices")?,
+            accounts: quiet("accounts")?,
+            account_names: quiet("account_names")?,
+            token_versions: quiet("token_versions")?,
+            dead_letters: quiet("dead_letters")?,
+            meta: quiet("meta")?,
+            raising: Mutex::new(()),
+            db,
+        })
+    }
+}
+
+fn cannot_open(dir: &Path, error: &fjall::Error) -> StartError {
+    let dir = dir.display();
+    StartError(match error {
+        fjall::Error::Locked => {
+            format!(
+                "the store in {dir} is in use by another process: stop that one, or choose another data folder"
+            )
+        }
+        fjall::Error::InvalidVersion(_) => {
+            format!(
+                "the store in {dir} was written by another version: start the version of Petrel that wrote it"
+            )
+        }
+        error => format!("cannot open the store in {dir}: {error}; check the folder and its disk"),
+    })
+}
+
+fn lowest(user: UserId) -> [u8; 25] {
+    let mut key = [0; 25];
+    key[..8].copy_from_slice(&user.0.to_be_bytes());
+    key
+}
+
+fn highest(user: UserId) -> [u8; 25] {
+    let mut key = [0xff; 25];
+    key[..8].copy_from_slice(&user.0.to_be_bytes());
+    key
+}
+
+fn conversation_at_end(table: &Table, key: &[u8]) -> Result<ConversationId, StoreError> {
+    keys::last_conversation(key).ok_or_else(|| table.damaged(key, "its conversation is impossible"))
+}
+
+fn shown(
+    table: &Table,
+    conversation: ConversationId,
+    seq: u64,
+    key: &[u8],
+    row: &[u8],
+    is_recalled: bool,
+) -> Result<ShownRow, StoreError> {
+    let row =
+        rows::message(conversation, seq, row, !is_recalled).map_err(|damage| table.damaged(key, damage))?;
+    Ok(ShownRow { row, is_recalled })
+}

@@ -1,0 +1,223 @@
+//! What a device lacks, and what a user may read of a conversation.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use petrel_protocol::calls::{HistoryRequest, Range, ResolveReply, ResolveRequest, SyncReply, SyncRequest};
+use petrel_protocol::events::{Stored, stored};
+use petrel_protocol::ids::{ConversationId, Device, UserId};
+use petrel_protocol::limits;
+use petrel_protocol::sequencer::RowBody;
+
+use crate::store::{CursorId, ShownRow, Store, StoreError};
+
+/// Where a page begins: at the rows after `after_seq` of this conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Page {
+    conversation: ConversationId,
+    after_seq: u64,
+}
+
+impl Page {
+    fn to_bytes(self) -> Bytes {
+        [&self.conversation.to_bytes()[..], &self.after_seq.to_be_bytes()].concat().into()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (conversation, after_seq) = bytes.split_first_chunk::<17>()?;
+        let conversation = ConversationId::from_bytes(conversation)?;
+        Some(Self { conversation, after_seq: u64::from_be_bytes(after_seq.try_into().ok()?) })
+    }
+}
+
+/// What may still go into a reply.
+struct Budget {
+    rows: usize,
+    bytes: usize,
+    /// Rows that are read, own sends included.
+    reads: usize,
+}
+
+impl Budget {
+    fn new(rows_max: u32) -> Self {
+        Self {
+            rows: (rows_max as usize).clamp(1, limits::SYNC_ROWS_MAX),
+            bytes: limits::SYNC_BYTES_MAX,
+            reads: limits::SYNC_READS_MAX,
+        }
+    }
+
+    fn take(&mut self, row: &ShownRow) {
+        self.rows = self.rows.saturating_sub(1);
+        if let RowBody::Message(message) = &row.row.body {
+            self.bytes = self.bytes.saturating_sub(message.content.len());
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.rows == 0 || self.bytes == 0 || self.reads == 0
+    }
+}
+
+/// One page of what this device lacks. None: the request is not one that an edge makes.
+pub(crate) fn sync(store: &Store, request: &SyncRequest) -> Result<Option<SyncReply>, StoreError> {
+    let (user, device) = (UserId(request.user), Device::from_number(request.device));
+    let Some(device) = device.filter(|_| user.0 != 0) else { return Ok(None) };
+    let page = if request.page.is_empty() {
+        register(store, user, device)?;
+        None
+    } else {
+        let Some(page) = Page::from_bytes(&request.page) else { return Ok(None) };
+        Some(page)
+    };
+    let mut pushed: BTreeMap<ConversationId, u64> = BTreeMap::new();
+    for progress in &request.pushed {
+        if let Some(conversation) =
+            progress.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok())
+        {
+            let seq = pushed.entry(conversation).or_default();
+            *seq = progress.seq.max(*seq);
+        }
+    }
+    let from = page.map(|page| page.conversation);
+    let conversations = store.conversations(user, from, limits::SYNC_CONVERSATIONS_MAX)?;
+    let mut reply = SyncReply::default();
+    let (Some(first), Some(last)) = (conversations.first(), conversations.last()) else {
+        return Ok(Some(reply));
+    };
+    let mut cursors = store.cursors(user, device, *first, *last)?.into_iter().peekable();
+    let heads = store.heads(&conversations)?;
+    let mut budget = Budget::new(request.rows_max);
+    for (conversation, head) in conversations.iter().zip(heads) {
+        // Both come in the conversations' order.
+        while cursors.next_if(|(cursor, _)| cursor < conversation).is_some() {}
+        let delivered = cursors.next_if(|(cursor, _)| cursor == conversation).map_or(0, |(_, seq)| seq);
+        let after_page =
+            page.filter(|page| page.conversation == *conversation).map_or(0, |page| page.after_seq);
+        let after_seq = delivered.max(after_page).max(pushed.get(conversation).copied().unwrap_or(0));
+        let head_seq = head.map_or(0, |head| head.seq);
+        if after_seq >= head_seq {
+            continue;
+        }
+        if budget.is_spent() {
+            reply.next_page = Page { conversation: *conversation, after_seq }.to_bytes();
+            return Ok(Some(reply));
+        }
+        let own = Some((user, device as u32));
+        let range = range(store, *conversation, after_seq + 1, head_seq, head_seq, own, &mut budget)?;
+        let to_seq = range.to_seq;
+        reply.ranges.push(range);
+        if to_seq < head_seq {
+            reply.next_page = Page { conversation: *conversation, after_seq: to_seq }.to_bytes();
+            return Ok(Some(reply));
+        }
+    }
+    if conversations.len() == limits::SYNC_CONVERSATIONS_MAX {
+        // Nothing of this one is lacking, so that the next page goes on behind it.
+        reply.next_page = Page { conversation: *last, after_seq: u64::MAX }.to_bytes();
+    }
+    Ok(Some(reply))
+}
+
+/// A device type's first login. The first of a user gets everything from the start, so that what came before the user
+/// ever connected is delivered; a further one starts at the heads, and has the rest as history.
+fn register(store: &Store, user: UserId, device: Device) -> Result<(), StoreError> {
+    let known = store.devices(user)?;
+    if known.contains(&device) {
+        return Ok(());
+    }
+    let mut cursors = Vec::new();
+    if !known.is_empty() {
+        let conversations = store.conversations(user, None, usize::MAX)?;
+        for (conversation, head) in conversations.iter().zip(store.heads(&conversations)?) {
+            let id = CursorId { user, device: Some(device), conversation: *conversation };
+            cursors.push((id, head.map_or(0, |head| head.seq)));
+        }
+    }
+    store.register(user, device, &cursors)
+}
+
+/// The rows of a range, as many as the budget allows; those that `own` sent itself are left out.
+fn range(
+    store: &Store,
+    conversation: ConversationId,
+    from_seq: u64,
+    to_seq: u64,
+    head_seq: u64,
+    own: Option<(UserId, u32)>,
+    budget: &mut Budget,
+) -> Result<Range, StoreError> {
+    let mut rows = Vec::new();
+    let mut covered = to_seq;
+    store.rows(conversation, from_seq, to_seq, &mut |row| {
+        let seq = row.row.seq;
+        budget.reads = budget.reads.saturating_sub(1);
+        if own != Some((row.row.sender, row.row.device)) {
+            budget.take(&row);
+            rows.push(as_stored(row));
+        }
+        let goes_on = !budget.is_spent();
+        if !goes_on {
+            covered = seq;
+        }
+        goes_on
+    })?;
+    Ok(Range { conversation: Some(conversation.into()), from_seq, to_seq: covered, head_seq, rows })
+}
+
+fn as_stored(shown: ShownRow) -> Stored {
+    let row = shown.row;
+    let body = match row.body {
+        RowBody::Message(mut message) => {
+            message.is_recalled = shown.is_recalled;
+            if shown.is_recalled {
+                message.content.clear();
+            }
+            stored::Body::Message(message)
+        }
+        RowBody::Recall(recalled) => stored::Body::Recalled(recalled),
+    };
+    Stored {
+        conversation: Some(row.conversation.into()),
+        seq: row.seq,
+        edge_time_ms: row.edge_time_ms,
+        user: row.sender.0,
+        device: row.device,
+        origin: None,
+        again: true,
+        body: Some(body),
+    }
+}
+
+/// One range of one conversation. For somebody who is not in it, or for none: an empty range.
+pub(crate) fn history(store: &Store, request: &HistoryRequest) -> Result<Range, StoreError> {
+    let conversation = request.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok());
+    let is_member = |c: &ConversationId| c.peer_of(UserId(request.user)).is_some();
+    let empty = Range { conversation: request.conversation, ..Range::default() };
+    let Some(conversation) = conversation.filter(is_member) else { return Ok(empty) };
+    let head_seq = store.heads(&[conversation])?[0].map_or(0, |head| head.seq);
+    let from_seq = request.from_seq.max(1);
+    let to_seq = if request.to_seq == 0 { head_seq } else { request.to_seq.min(head_seq) };
+    if from_seq > to_seq {
+        return Ok(Range { from_seq, to_seq, head_seq, ..empty });
+    }
+    range(store, conversation, from_seq, to_seq, head_seq, None, &mut Budget::new(request.rows_max))
+}
+
+/// The seq of a message, and the ids under which it is stored.
+pub(crate) fn resolve(store: &Store, request: &ResolveRequest) -> Result<ResolveReply, StoreError> {
+    let conversation = request.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok());
+    let Some(conversation) = conversation else { return Ok(ResolveReply::default()) };
+    let key = store.message_key(conversation, request.msg_id)?;
+    let Some(seq) = key.and_then(|row| row.outcome.seq()) else { return Ok(ResolveReply::default()) };
+    let mut reply = ResolveReply::default();
+    store.rows(conversation, seq, seq, &mut |shown| {
+        if let RowBody::Message(message) = shown.row.body {
+            let sender = shown.row.sender.0;
+            let (client_msg_id, msg_id) = (message.client_msg_id, message.msg_id);
+            reply = ResolveReply { seq, sender, client_msg_id, msg_id };
+        }
+        false
+    })?;
+    Ok(reply)
+}
