@@ -42,7 +42,8 @@ impl Ring {
         socket.reason = reason;
         let has_egress = socket.egress != egress::NONE;
         if !socket.has(flag::EOF) || has_egress {
-            self.deadlines.push_back((self.now_ms + CLOSE_MS_MAX, id));
+            // The last turn may be a while ago.
+            self.deadlines.push_back((sys::clock_ms() + CLOSE_MS_MAX, id));
         }
         // The end of a peer that was paused must be seen now.
         self.make_readable_again(id);
