@@ -63,8 +63,9 @@ fn carry_out(session: &mut Session, now: Now, outcome: Outcome, shared: &mut Sha
                 Output::Send(sent) => {
                     assert!(ImProtoResponse::decode(out.bytes(sent)).is_ok());
                 }
-                Output::Publish(conversation, ..) => assert!(conversation.peer_of(ME).is_some()),
-                Output::Receipt(conversation, _) => assert!(conversation.peer_of(ME).is_some()),
+                Output::Publish(conversation, ..) | Output::Receipt(conversation, _) => {
+                    assert!(conversation.peer_of(ME).is_some());
+                }
                 _ => {}
             }
         }

@@ -11,7 +11,7 @@ pub(crate) fn check(bytes: &[u8]) {
         Ok(None) => assert!(bytes.len() < HANDSHAKE_BYTES_MAX, "a request that does not end is refused"),
         Ok(Some(Request::Upgrade(upgrade, consumed))) => {
             assert!(consumed <= bytes.len().min(HANDSHAKE_BYTES_MAX));
-            assert!(upgrade.token().is_none_or(|token| token.is_ascii()));
+            assert!(upgrade.token().is_none_or(str::is_ascii));
             assert!(!upgrade.path().contains('?'));
             let mut response = Vec::new();
             accept_response(&mut response, &upgrade);
