@@ -1,6 +1,6 @@
 //! Starting and stopping the services of one process.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,10 +34,7 @@ pub(crate) fn run(flags: &Serve) -> Result<(), String> {
         })
         .map_err(|e| format!("cannot catch signals: {e}"))?;
     let services = Services::start(&config)?;
-    println!("Petrel is up.");
-    println!("  clients   {}", services.edge.url());
-    println!("  HTTP      http://{}", services.router.http_addr());
-    println!("  data      {}", config.data.display());
+    say_where(&config, &services);
     runtime.block_on(async {
         tokio::select! { _ = terminate.recv() => (), _ = interrupt.recv() => () }
     });
@@ -45,6 +42,15 @@ pub(crate) fn run(flags: &Serve) -> Result<(), String> {
     services.stop();
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Prints where to connect. Nobody has to read it.
+fn say_where(config: &Config, services: &Services) {
+    let (edge, http) = (services.edge.url(), services.router.http_addr());
+    let data = config.data.display();
+    let text = format!("Petrel is up.\n  clients   {edge}\n  HTTP      http://{http}\n  data      {data}\n");
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 struct Services {

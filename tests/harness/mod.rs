@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -155,11 +156,12 @@ pub(crate) fn token(keys: &Keys, user: u64, device: Device, expires_at_s: u64) -
     })
 }
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
 /// A client on a thread of the test.
 pub(crate) struct Client {
     pub(crate) socket: WebSocket<TcpStream>,
     pub(crate) user: u64,
-    next_id: u64,
 }
 
 impl Client {
@@ -171,7 +173,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("set");
         stream.set_nodelay(true).expect("set");
         let (socket, _) = tungstenite::client(request, stream).ok()?;
-        Some(Self { socket, user, next_id: 1 })
+        Some(Self { socket, user })
     }
 
     pub(crate) fn send_packet(&mut self, kind: MsgType, payload: &impl Message) {
@@ -182,8 +184,8 @@ impl Client {
     pub(crate) fn send(&mut self, to: u64, content: &str) -> Bytes {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&self.user.to_be_bytes());
-        id[8..].copy_from_slice(&self.next_id.to_be_bytes());
-        self.next_id += 1;
+        // Unique in the whole test, so that a second client of the same user sends nothing twice.
+        id[8..].copy_from_slice(&NEXT_ID.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         let id = Bytes::copy_from_slice(&id);
         self.send_as(id.clone(), to, content, 0);
         id
