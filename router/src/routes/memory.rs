@@ -1,12 +1,8 @@
-//! Routes in memory: 24 bytes and a control byte each, in tables that are between half and seven eighths full.
-//!
-//! One table is a multimap of a user's devices under the user's hash, so that a user with one device costs one entry and
-//! a look-up is one probe. The tables are split by the same hash, so that claims of one million users at once grow and
-//! lock only small parts.
+//! Routes in memory, in tables that are split by the users' hashes: claims from many threads meet seldom, and a sweep
+//! locks one small table at a time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use hashbrown::HashTable;
 use petrel_protocol::calls::Lease;
 use petrel_protocol::fanout::{Incarnation, Route};
 use petrel_protocol::ids::{Address, Device, UserId};
@@ -14,6 +10,7 @@ use petrel_protocol::time::Now;
 
 use super::NoLease;
 use super::leases::{Held, Leases, Renewal};
+use super::table::{Entry, Table, hash};
 
 /// Tables; a power of two.
 const PARTS: usize = 64;
@@ -23,43 +20,9 @@ const PARTS: usize = 64;
 pub struct Memory {
     /// Locked before a part where both are: a route is never entered under a lease that is being swept.
     leases: RwLock<Leases>,
-    parts: Box<[Mutex<HashTable<Entry>>]>,
+    parts: Box<[Mutex<Table>]>,
     /// One sweep at a time.
     sweeping: Mutex<()>,
-}
-
-/// One route. Its edge and epoch are the lease's.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    user: u64,
-    slot: u32,
-    generation: u32,
-    shard: u16,
-    lease: u16,
-    device: Device,
-}
-
-const _: () = assert!(size_of::<Entry>() == 24);
-
-impl Entry {
-    fn is_of(&self, user: UserId, device: Device) -> bool {
-        self.user == user.0 && self.device == device
-    }
-
-    fn is_at(&self, address: Address, lease: u16) -> bool {
-        (self.slot, self.generation, self.shard, self.lease)
-            == (address.slot, address.generation, address.shard, lease)
-    }
-
-    fn address(&self, incarnation: Incarnation) -> Address {
-        Address {
-            edge: incarnation.edge,
-            shard: self.shard,
-            slot: self.slot,
-            generation: self.generation,
-            epoch: incarnation.epoch,
-        }
-    }
 }
 
 impl Default for Memory {
@@ -98,10 +61,9 @@ impl Memory {
         let lease = leases.live_number(now, incarnation).ok_or(NoLease { edge: address.edge })?;
         let Address { slot, generation, shard, .. } = address;
         let entry = Entry { user: user.0, slot, generation, shard, lease, device };
-        let hash = hash(user.0);
-        let mut part = self.part(hash);
-        let Some(held) = part.find_mut(hash, |e| e.is_of(user, device)) else {
-            part.insert_unique(hash, entry, |e| self::hash(e.user));
+        let mut part = self.part(user);
+        let Some(held) = part.find_mut(user, device) else {
+            part.insert(entry);
             return Ok(None);
         };
         let before = std::mem::replace(held, entry);
@@ -113,13 +75,7 @@ impl Memory {
         let leases = self.read_leases();
         let incarnation = Incarnation { edge: address.edge, epoch: address.epoch };
         let Some(lease) = leases.number(incarnation) else { return false };
-        let hash = hash(user.0);
-        let mut part = self.part(hash);
-        let held = part.find_entry(hash, |e| e.is_of(user, device) && e.is_at(address, lease));
-        held.is_ok_and(|held| {
-            held.remove();
-            true
-        })
+        self.part(user).remove(user, |e| e.is_of(user, device) && e.is_at(address, lease))
     }
 
     pub(super) fn look_up(&self, now: Now, users: &[UserId]) -> Vec<Route> {
@@ -128,8 +84,7 @@ impl Memory {
         // Nearly always the same lease as before.
         let mut latest: Option<(u16, Option<Incarnation>)> = None;
         for (index, user) in users.iter().enumerate() {
-            let hash = hash(user.0);
-            for entry in self.part(hash).iter_hash(hash).filter(|e| e.user == user.0) {
+            for entry in self.part(*user).of(*user) {
                 let incarnation = match latest {
                     Some((lease, incarnation)) if lease == entry.lease => incarnation,
                     _ => {
@@ -159,13 +114,7 @@ impl Memory {
         let mut removed = 0;
         for part in &self.parts {
             let mut part = part.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = part.len();
-            part.retain(|e| !is_over.get(usize::from(e.lease)).is_some_and(|is_over| *is_over));
-            removed += before - part.len();
-            if part.len() < part.capacity() / 4 {
-                let room = part.len() * 2;
-                part.shrink_to(room, |e| hash(e.user));
-            }
+            removed += part.retain(|e| !is_over.get(usize::from(e.lease)).is_some_and(|is_over| *is_over));
             drop(part);
             pause();
         }
@@ -181,17 +130,9 @@ impl Memory {
         self.leases.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn part(&self, hash: u64) -> MutexGuard<'_, HashTable<Entry>> {
-        // The table itself uses the lowest bits and the seven highest.
-        let index = (hash >> 40) as usize % PARTS;
+    fn part(&self, user: UserId) -> MutexGuard<'_, Table> {
+        // A table's index uses the lowest bits and the seven highest.
+        let index = (hash(user) >> 40) as usize % PARTS;
         self.parts[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The finaliser of `SplitMix64`: ids that count up spread over all bits. Users' ids are the server's, so nobody can choose
-/// them to collide.
-fn hash(user: u64) -> u64 {
-    let x = (user ^ (user >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }

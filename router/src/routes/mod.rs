@@ -2,6 +2,7 @@
 
 mod leases;
 mod memory;
+mod table;
 
 use petrel_protocol::calls::Lease;
 use petrel_protocol::fanout::{Incarnation, Route};
