@@ -1,0 +1,249 @@
+//! What can be judged entry by entry, and what is remembered for the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Rule, Verdict, Violation};
+use crate::history::{Content, Device, Entry, Id, What};
+
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    pub(super) devices: BTreeMap<Device, Seen>,
+    pub(super) sends: BTreeMap<Id, Sent>,
+    /// The sends in the order in which they were asked for.
+    pub(super) order: Vec<Id>,
+    pub(super) conversations: BTreeMap<(u64, u64), Conversation>,
+    pub(super) end_us: u64,
+    shown: usize,
+}
+
+/// What one device has seen.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) shows_in_order: bool,
+    pub(super) is_rested: bool,
+    connected_us: u64,
+    /// The last row shown, by peer.
+    pub(super) shown: BTreeMap<u64, u64>,
+    pub(super) arrived: BTreeSet<Id>,
+    /// Seqs shown as the device's own messages, by peer.
+    pub(super) own: BTreeSet<(u64, u64)>,
+    statuses: BTreeMap<Id, i32>,
+}
+
+/// What became of a send, as its sender knows it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) device: Device,
+    pub(super) to: u64,
+    content: u64,
+    pub(super) accepted: bool,
+    pub(super) refused: Option<bool>,
+    /// An attempt was refused, so that a later send may have passed it.
+    pub(super) may_be_passed: bool,
+    /// Its place, where some device saw it.
+    pub(super) seq: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Conversation {
+    pub(super) rows: BTreeMap<u64, Row>,
+    /// When each recalled row was first known to be recalled.
+    recalled_us: BTreeMap<u64, u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Row {
+    Message(Id),
+    Recall { from: u64, target: u64 },
+}
+
+pub(super) fn conversation_of(one: u64, other: u64) -> (u64, u64) {
+    (one.min(other), one.max(other))
+}
+
+/// A message as a device met it.
+struct Met {
+    peer: u64,
+    seq: u64,
+    from: u64,
+    id: Id,
+    content: Content,
+}
+
+impl Judge {
+    pub(super) fn entry(&mut self, entry: &Entry) -> Result<(), Violation> {
+        let Entry { at_us, device, what } = *entry;
+        self.end_us = self.end_us.max(at_us);
+        let fail =
+            |rule, peer, seq, id, text: String| Err(Violation { rule, at_us, device, peer, seq, id, text });
+        if let What::Opened { shows_in_order } = what {
+            self.devices.insert(device, Seen { shows_in_order, ..Seen::default() });
+            return Ok(());
+        }
+        let Some(seen) = self.devices.get_mut(&device) else {
+            return fail(Rule::WellFormed, 0, 0, None, "a device that was never opened".into());
+        };
+        match what {
+            What::Opened { .. } | What::Disconnected => {}
+            What::Connected => seen.connected_us = at_us,
+            What::Send { to, id, content } => {
+                let (accepted, refused, may_be_passed, seq) = (false, None, false, None);
+                let sent = Sent { device, to, content, accepted, refused, may_be_passed, seq };
+                if self.sends.insert(id, sent).is_some() {
+                    return fail(Rule::WellFormed, to, 0, Some(id), "an id was used twice".into());
+                }
+                self.order.push(id);
+            }
+            What::Accepted { id } | What::Postponed { id, .. } | What::Refused { id, .. } => {
+                let Some(sent) = self.sends.get_mut(&id) else {
+                    return fail(Rule::WellFormed, 0, 0, Some(id), "the outcome of no send".into());
+                };
+                match what {
+                    What::Accepted { .. } => sent.accepted = true,
+                    What::Postponed { is_certain, .. } => sent.may_be_passed |= is_certain,
+                    What::Refused { may_exist, .. } => sent.refused = Some(may_exist),
+                    _ => unreachable!("matched above"),
+                }
+            }
+            What::Status { id, status } => {
+                let before = seen.statuses.entry(id).or_insert(status);
+                if status < *before {
+                    let text = format!("status {status} after {before}");
+                    return fail(Rule::StatusRises, 0, 0, Some(id), text);
+                }
+                *before = status;
+            }
+            What::Arrived { peer, seq, from, id, content } => {
+                if !seen.arrived.insert(id) {
+                    return fail(
+                        Rule::SeenOnce,
+                        peer,
+                        seq,
+                        Some(id),
+                        "a message arrived as a new one twice".into(),
+                    );
+                }
+                self.message(entry, &Met { peer, seq, from, id, content })?;
+            }
+            What::Message { peer, seq, from, id, content } => {
+                self.next_row(entry, peer, seq)?;
+                self.message(entry, &Met { peer, seq, from, id, content })?;
+            }
+            What::Own { peer, seq } => {
+                seen.own.insert((peer, seq));
+                self.next_row(entry, peer, seq)?;
+            }
+            What::Recall { peer, seq, from, target } => {
+                self.next_row(entry, peer, seq)?;
+                self.recall(entry, peer, seq, from, target)?;
+            }
+            What::Absent { peer, seq } => {
+                return fail(Rule::Dense, peer, seq, None, "the edge says that a row does not exist".into());
+            }
+            What::Served { peer, seq, content } => self.recalled_content(entry, peer, seq, content)?,
+            What::Rested => seen.is_rested = true,
+        }
+        Ok(())
+    }
+
+    /// The next row of a conversation on a device.
+    fn next_row(&mut self, entry: &Entry, peer: u64, seq: u64) -> Result<(), Violation> {
+        self.shown += 1;
+        let seen = self.devices.get_mut(&entry.device).expect("looked up before");
+        let last = seen.shown.entry(peer).or_default();
+        if seq != *last + 1 {
+            let text = format!("row {seq} was shown after row {last}");
+            return Err(violation(entry, Rule::InOrder, peer, seq, None, text));
+        }
+        *last = seq;
+        Ok(())
+    }
+
+    fn message(&mut self, entry: &Entry, met: &Met) -> Result<(), Violation> {
+        let Met { peer, seq, from, id, content } = *met;
+        let fail = |rule, text: String| Err(violation(entry, rule, peer, seq, Some(id), text));
+        let Some(sent) = self.sends.get_mut(&id) else {
+            return fail(Rule::Unchanged, "a message that nobody sent".into());
+        };
+        let user = entry.device.user;
+        let is_for_it =
+            (sent.device.user, sent.to) == (user, peer) || (sent.device.user, sent.to) == (peer, user);
+        if from != sent.device.user || !is_for_it {
+            let text =
+                format!("it was sent by u{} to u{}, and came as one of u{from}", sent.device.user, sent.to);
+            return fail(Rule::Unchanged, text);
+        }
+        if content != Content::Recalled && content != Content::Is(sent.content) {
+            return fail(Rule::Unchanged, "the content is not what was sent".into());
+        }
+        if let Some(known) = sent.seq
+            && known != seq
+        {
+            return fail(Rule::SeenOnce, format!("one message is at seq {known} and at seq {seq}"));
+        }
+        sent.seq = Some(seq);
+        self.row(entry, peer, seq, Row::Message(id))?;
+        self.recalled_content(entry, peer, seq, content)
+    }
+
+    fn recall(
+        &mut self,
+        entry: &Entry,
+        peer: u64,
+        seq: u64,
+        from: u64,
+        target: u64,
+    ) -> Result<(), Violation> {
+        self.row(entry, peer, seq, Row::Recall { from, target })?;
+        let conversation = self.conversations.entry(conversation_of(entry.device.user, peer)).or_default();
+        conversation.recalled_us.entry(target).or_insert(entry.at_us);
+        Ok(())
+    }
+
+    /// A place in a conversation holds the same for everybody.
+    fn row(&mut self, entry: &Entry, peer: u64, seq: u64, row: Row) -> Result<(), Violation> {
+        let conversation = self.conversations.entry(conversation_of(entry.device.user, peer)).or_default();
+        let known = *conversation.rows.entry(seq).or_insert(row);
+        if known == row {
+            return Ok(());
+        }
+        let id = if let Row::Message(id) = row { Some(id) } else { None };
+        let text = format!("it is {row:?} here and {known:?} elsewhere");
+        Err(violation(entry, Rule::SameForAll, peer, seq, id, text))
+    }
+
+    /// Whoever connects after a recall was seen anywhere is not given what it recalled.
+    fn recalled_content(
+        &self,
+        entry: &Entry,
+        peer: u64,
+        seq: u64,
+        content: Content,
+    ) -> Result<(), Violation> {
+        let conversation = self.conversations.get(&conversation_of(entry.device.user, peer));
+        let recalled_us = conversation.and_then(|c| c.recalled_us.get(&seq));
+        let connected_us = self.devices[&entry.device].connected_us;
+        match recalled_us {
+            Some(recalled_us) if content != Content::Recalled && connected_us > *recalled_us => {
+                let text = format!("content that was recalled at {} ms", recalled_us / 1_000);
+                Err(violation(entry, Rule::RecalledIsGone, peer, seq, None, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        Verdict {
+            devices: self.devices.len(),
+            sent: self.sends.len(),
+            accepted: self.sends.values().filter(|s| s.accepted).count(),
+            refused: self.sends.values().filter(|s| s.refused.is_some()).count(),
+            shown: self.shown,
+            recalled: self.conversations.values().map(|c| c.recalled_us.len()).sum(),
+        }
+    }
+}
+
+fn violation(entry: &Entry, rule: Rule, peer: u64, seq: u64, id: Option<Id>, text: String) -> Violation {
+    Violation { rule, at_us: entry.at_us, device: entry.device, peer, seq, id, text }
+}

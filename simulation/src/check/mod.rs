@@ -1,0 +1,39 @@
+//! Judges a history: whether every device saw what it had to see, as it had to see it.
+//!
+//! The rules are written from the promises alone. Nothing here is shared with the code that keeps them.
+
+mod end;
+mod judge;
+mod violation;
+
+pub use violation::{Rule, Violation};
+
+use crate::history::History;
+use judge::Judge;
+
+/// What a history without a violation held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Devices.
+    pub devices: usize,
+    /// Sends that were asked for.
+    pub sent: usize,
+    /// Those that were accepted.
+    pub accepted: usize,
+    /// Those that were refused for good.
+    pub refused: usize,
+    /// Rows that were shown, over all devices.
+    pub shown: usize,
+    /// Messages that were recalled.
+    pub recalled: usize,
+}
+
+/// Judges a whole run, or names the first thing that may not be.
+pub fn check(history: &History) -> Result<Verdict, Violation> {
+    let mut judge = Judge::default();
+    for entry in &history.entries {
+        judge.entry(entry)?;
+    }
+    end::check(&judge)?;
+    Ok(judge.verdict())
+}

@@ -1,0 +1,106 @@
+//! Runs seeds of the simulated world: one with its trace, or many on all cores.
+
+mod many;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use petrel_simulation::world::{Mutation, Plan, Report, run};
+
+/// Simulates all of Petrel: each seed is a run with its own faults, judged by what its devices saw.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    /// Replays this seed and prints what happened.
+    #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Runs the seeds from the first up to and without the last, on all cores.
+    #[arg(long, value_name = "FROM..TO", value_parser = many::parse_range)]
+    seeds: Option<std::ops::Range<u64>>,
+    /// With --seed: what to print of a good run. Of a bad one, the message concerned is always shown.
+    #[arg(long, value_enum, default_value_t = Show::Message)]
+    trace: Show,
+    /// Writes the history of --seed to this file.
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    history: Option<std::path::PathBuf>,
+    /// Makes this mistake on purpose; `list` names them all.
+    #[arg(long, value_name = "NAME")]
+    mutation: Option<String>,
+    /// Runs without any fault.
+    #[arg(long)]
+    calm: bool,
+    /// Threads for --seeds; all cores where it is not given.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Show {
+    /// What happened to the message concerned.
+    Message,
+    /// Everything.
+    All,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.mutation.as_deref() == Some("list") {
+        Mutation::ALL.iter().for_each(|mutation| println!("{}", mutation.name()));
+        return ExitCode::SUCCESS;
+    }
+    let mutation = match arguments.mutation.as_deref().map(|name| (name, Mutation::from_name(name))) {
+        None => None,
+        Some((_, Some(mutation))) => Some(mutation),
+        Some((name, None)) => {
+            eprintln!("there is no mutation {name:?}: --mutation list names them");
+            return ExitCode::from(2);
+        }
+    };
+    let plan = Plan { seed: 0, mutation, is_calm: arguments.calm, is_traced: false };
+    match (arguments.seed, &arguments.seeds) {
+        (Some(seed), _) => one(&Plan { seed, is_traced: true, ..plan }, &arguments),
+        (None, Some(seeds)) => many::run_all(seeds.clone(), &plan, arguments.threads),
+        (None, None) => {
+            eprintln!("give --seed SEED or --seeds FROM..TO");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Replays one seed.
+fn one(plan: &Plan, arguments: &Arguments) -> ExitCode {
+    let report = run(plan);
+    if let Some(file) = &arguments.history
+        && let Err(e) = std::fs::write(file, report.history.to_string())
+    {
+        eprintln!("cannot write {}: {e}", file.display());
+        return ExitCode::from(2);
+    }
+    let trace = report.trace.as_ref().expect("asked for");
+    if arguments.trace == Show::All {
+        print!("{}", trace.all());
+    }
+    match &report.verdict {
+        Ok(verdict) => {
+            println!("seed {}: good. {verdict:?}", plan.seed);
+            println!("{} events in {} virtual ms", report.events, report.virtual_ms);
+            ExitCode::SUCCESS
+        }
+        Err(_) => {
+            print!("{}", complaint(plan, &report));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is wrong, the command that replays it, and what happened to the message concerned: one screen.
+fn complaint(plan: &Plan, report: &Report) -> String {
+    let Err(failure) = &report.verdict else { return String::new() };
+    let mutation = plan.mutation.map_or(String::new(), |m| format!(" --mutation {}", m.name()));
+    let calm = if plan.is_calm { " --calm" } else { "" };
+    let trace = report.trace.as_ref().map_or(String::new(), |trace| trace.of(failure.about));
+    format!(
+        "seed {seed} breaks {failure}\n  cargo run --release -p petrel-simulation -- --seed {seed}{mutation}{calm}\n{trace}",
+        seed = plan.seed,
+    )
+}

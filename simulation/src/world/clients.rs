@@ -1,0 +1,332 @@
+//! The devices: the real client machine, what its user does with it, and what it writes into the history.
+
+use std::sync::Arc;
+
+use petrel_protocol::client::{Client, ClientMsgId, Config, Draft, Input, Output, Outputs, Row};
+use petrel_protocol::codes::Code;
+use petrel_protocol::ids::UserId;
+use petrel_protocol::packets::{C2cMsgPush, sync_row};
+
+use super::network::Frame;
+use super::shard::ShardId;
+use super::{About, Event, World};
+use crate::history::{Content, Id, What, fingerprint};
+
+pub(crate) struct Device {
+    pub(crate) user: UserId,
+    pub(crate) kind: petrel_protocol::ids::Device,
+    pub(crate) machine: Client,
+    pub(crate) link: Link,
+    out: Outputs,
+    /// When the machine's clock is looked at; what is scheduled for another time is void.
+    tick_us: u64,
+    sends: u32,
+    /// Accepted sends: to whom, and the server's id.
+    accepted: Vec<(UserId, u64)>,
+    /// What arrived and was not read.
+    unread: Vec<(UserId, u64)>,
+    ids: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    None,
+    Connecting(usize),
+    Up(usize),
+}
+
+/// What is remembered for later operations, at most.
+const REMEMBERED_MAX: usize = 32;
+
+impl Device {
+    pub(crate) fn new(user: UserId, kind: petrel_protocol::ids::Device, config: Arc<Config>) -> Self {
+        Self {
+            user,
+            kind,
+            machine: Client::new(user, config),
+            link: Link::None,
+            out: Outputs::default(),
+            tick_us: u64::MAX,
+            sends: 0,
+            accepted: Vec::new(),
+            unread: Vec::new(),
+            ids: Vec::new(),
+        }
+    }
+}
+
+fn content_of(push: &C2cMsgPush) -> Content {
+    if push.format == 10 && push.content.is_empty() {
+        Content::Recalled
+    } else {
+        Content::Is(fingerprint(push.content.as_bytes()))
+    }
+}
+
+fn id_of(bytes: &[u8]) -> Id {
+    Id(bytes.try_into().unwrap_or_default())
+}
+
+impl World {
+    /// A device goes to one of the edges.
+    pub(crate) fn connect(&mut self, device: usize) {
+        if self.devices[device].link != Link::None {
+            return;
+        }
+        let edge = self.random.index(self.edges.len());
+        let it = &self.edges[edge];
+        if !it.is_up || it.is_draining {
+            let delay = self.random.between(20_000, 300_000);
+            return self.after(delay, Event::Connect(device));
+        }
+        let shard = ShardId { edge, life: it.life, shard: self.random.index(self.size.shards) };
+        let delay = self.delay(500);
+        self.after(delay, Event::Accept(device, shard));
+    }
+
+    pub(crate) fn upgraded(&mut self, device: usize, connection: usize) {
+        self.devices[device].link = Link::Up(connection);
+        self.record(device, What::Connected);
+        self.client_input(device, Input::Connected);
+    }
+
+    pub(crate) fn connection_lost(&mut self, device: usize, connection: usize) {
+        let link = std::mem::replace(&mut self.devices[device].link, Link::None);
+        assert!(
+            link == Link::Up(connection) || link == Link::Connecting(connection),
+            "one connection at a time"
+        );
+        if let Link::Up(_) = link {
+            self.record(device, What::Disconnected);
+            self.client_input(device, Input::Disconnected);
+        }
+        let delay = if self.random.one_in(4) { 2_000_000 } else { 20_000 };
+        let delay = self.random.below(delay) + 1;
+        self.after(delay, Event::Connect(device));
+    }
+
+    pub(crate) fn client_frame(&mut self, device: usize, frame: &Frame) {
+        match frame {
+            Frame::Packet(packet) => self.client_input(device, Input::Packet(packet)),
+            Frame::Ping(payload) => self.client_input(device, Input::Ping(payload)),
+            Frame::Pong(_) => self.client_input(device, Input::Pong),
+            Frame::Upgraded | Frame::Close => unreachable!("handled by the network"),
+        }
+    }
+
+    pub(crate) fn client_tick(&mut self, device: usize, due_us: u64) {
+        let it = &mut self.devices[device];
+        if it.tick_us == due_us {
+            it.tick_us = u64::MAX;
+            self.client_input(device, Input::Tick);
+        }
+    }
+
+    /// Gives one input to a client and carries out what it wants.
+    pub(crate) fn client_input(&mut self, device: usize, input: Input<'_>) {
+        let now = self.now();
+        let it = &mut self.devices[device];
+        it.machine.handle(now, input, &mut it.out);
+        let mut actions = it.out.take();
+        for action in actions.drain(..) {
+            self.client_output(device, action);
+        }
+        let it = &mut self.devices[device];
+        it.out.clear(actions);
+        let Some(due_ms) = it.machine.due_ms() else { return };
+        let due_us = (due_ms.saturating_sub(super::MONO_START_MS) * 1_000).max(self.now_us + 1_000);
+        if due_us < it.tick_us {
+            it.tick_us = due_us;
+            self.schedule(due_us, Event::ClientTick(device, due_us));
+        }
+    }
+
+    fn client_output(&mut self, device: usize, output: Output) {
+        match output {
+            Output::Transmit(packet) => {
+                let packet = bytes::Bytes::copy_from_slice(self.devices[device].out.bytes(&packet));
+                self.client_sends(device, Frame::Packet(packet));
+            }
+            Output::Pong(payload) => {
+                let payload = bytes::Bytes::copy_from_slice(self.devices[device].out.bytes(&payload));
+                self.client_sends(device, Frame::Pong(payload));
+            }
+            Output::Ping => self.client_sends(device, Frame::Ping(bytes::Bytes::new())),
+            Output::Close(_) | Output::Drain(_) => {
+                if let Link::Up(connection) = self.devices[device].link {
+                    self.after(0, Event::ClientLost(connection));
+                    self.to_edge(connection, Frame::Close);
+                }
+            }
+            Output::Kicked(..) => self.note(About::all(), || "a client is kicked".into()),
+            Output::Sent(id, attempt) => {
+                let about = About::message(&id);
+                let name = self.name(device);
+                self.note(about, || format!("{name} sends it, attempt {attempt}"));
+            }
+            Output::Accepted { id, msg_id } => self.client_accepted(device, id, msg_id),
+            Output::Refused { id, may_exist, .. } => {
+                self.record(device, What::Refused { id: Id(id), may_exist })
+            }
+            Output::Postponed { id, code, .. } => {
+                let is_certain = code != Code::OutcomeUnknown as i32 && code != Code::HeldBack as i32;
+                let name = self.name(device);
+                self.note(About::message(&id), || format!("{name} is refused for now: {code}"));
+                self.record(device, What::Postponed { id: Id(id), is_certain });
+            }
+            Output::Unanswered(_) | Output::Repeated(..) | Output::Ready => {}
+            Output::Status { id, status, before, .. } => {
+                // A status of another device's message says nothing to this one.
+                if before.is_some() {
+                    self.record(device, What::Status { id: Id(id), status });
+                }
+            }
+            Output::RecallRefused(..) | Output::OtherRefused(..) | Output::Fault(_) => {}
+            Output::Arrived(push) => self.client_arrived(device, &push),
+            Output::Shown(peer, row) => self.client_shown(device, peer, &row),
+            Output::Range(range) => self.client_served(device, &range),
+            Output::Ids(ids) => self.devices[device].ids.extend(ids),
+        }
+    }
+
+    fn name(&self, device: usize) -> String {
+        let Device { user, kind, .. } = &self.devices[device];
+        format!("u{user}/{}", *kind as u8)
+    }
+
+    fn client_sends(&mut self, device: usize, frame: Frame) {
+        if let Link::Up(connection) = self.devices[device].link {
+            self.to_edge(connection, frame);
+        }
+    }
+
+    fn client_accepted(&mut self, device: usize, id: ClientMsgId, msg_id: u64) {
+        self.record(device, What::Accepted { id: Id(id) });
+        let name = self.name(device);
+        self.note(About::message(&id), || format!("{name} learns that it is accepted as {msg_id}"));
+        // The receiver stands in the id.
+        let to = UserId(u64::from_be_bytes(id[8..].try_into().expect("8 bytes")) >> 40);
+        let accepted = &mut self.devices[device].accepted;
+        accepted.push((to, msg_id));
+        if accepted.len() > REMEMBERED_MAX {
+            accepted.remove(0);
+        }
+    }
+
+    fn client_arrived(&mut self, device: usize, push: &C2cMsgPush) {
+        let it = &mut self.devices[device];
+        let peer = if push.from == it.user.0 { push.to } else { push.from };
+        if push.from != it.user.0 && it.unread.len() < REMEMBERED_MAX {
+            it.unread.push((UserId(push.from), push.msg_id));
+        }
+        let name = self.name(device);
+        let user = self.devices[device].user;
+        let conversation = petrel_protocol::ids::ConversationId::of_users(user, UserId(peer));
+        let about = About::message(&push.client_msg_id).at(conversation, push.seq);
+        self.note(about, || format!("{name} has got it as seq {}", push.seq));
+        if self.store.head_seq(conversation) < push.seq {
+            let text = format!(
+                "{name} has got seq {}, and the store has {}",
+                push.seq,
+                self.store.head_seq(conversation)
+            );
+            self.fail("delivered-is-stored", about, text);
+        }
+        let (id, content) = (id_of(&push.client_msg_id), content_of(push));
+        self.record(device, What::Arrived { peer, seq: push.seq, from: push.from, id, content });
+    }
+
+    fn client_shown(&mut self, device: usize, peer: UserId, row: &Row) {
+        let peer = peer.0;
+        let what = match row {
+            Row::Message(push) => What::Message {
+                peer,
+                seq: push.seq,
+                from: push.from,
+                id: id_of(&push.client_msg_id),
+                content: content_of(push),
+            },
+            Row::Own(seq) => What::Own { peer, seq: *seq },
+            Row::Recall(recall) => {
+                What::Recall { peer, seq: recall.seq, from: recall.from, target: recall.target_seq }
+            }
+            Row::Absent(seq) => What::Absent { peer, seq: *seq },
+        };
+        self.record(device, what);
+    }
+
+    fn client_served(&mut self, device: usize, range: &petrel_protocol::packets::SyncRange) {
+        for row in &range.rows {
+            if let Some(sync_row::Row::Message(push)) = &row.row {
+                let content = content_of(push);
+                self.record(device, What::Served { peer: range.peer, seq: push.seq, content });
+            }
+        }
+    }
+
+    /// The user of a device does something.
+    pub(crate) fn operate(&mut self, device: usize) {
+        if self.operations_left == 0 || self.is_calm {
+            return;
+        }
+        self.operations_left -= 1;
+        let pause = self.random.below(self.size.pause_us * 2) + 1;
+        self.after(pause, Event::Operate(device));
+        match self.random.below(32) {
+            0..20 => self.user_sends(device),
+            20..23 => self.user_recalls(device),
+            23..27 => self.user_reads(device),
+            27..29 => {
+                let (peer, from) = (self.someone_else(device), 1 + self.random.below(5));
+                self.client_input(device, Input::Sync(peer, from, 0));
+            }
+            29..30 => self.client_input(device, Input::GetIds),
+            _ => {
+                if let Link::Up(connection) = self.devices[device].link {
+                    self.hang_up(connection);
+                }
+            }
+        }
+    }
+
+    fn someone_else(&mut self, device: usize) -> UserId {
+        let user = self.devices[device].user.0;
+        // Most of it happens between few, so that conversations grow.
+        let others = if self.random.coin() { 1 } else { self.size.users - 1 };
+        UserId((user + self.random.below(others)) % self.size.users + 1)
+    }
+
+    fn user_sends(&mut self, device: usize) {
+        let to = self.someone_else(device);
+        let it = &mut self.devices[device];
+        it.sends += 1;
+        let (sends, kind) = (it.sends, it.kind as u64);
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(it.user.0 << 8 | kind).to_be_bytes());
+        id[8..].copy_from_slice(&(to.0 << 40 | u64::from(sends)).to_be_bytes());
+        let msg_id = if it.ids.is_empty() { 0 } else { it.ids.remove(0) };
+        let content = format!("{}/{kind} says {sends} to {to}", it.user);
+        let fingerprint = fingerprint(content.as_bytes());
+        self.record(device, What::Send { to: to.0, id: Id(id), content: fingerprint });
+        let name = self.name(device);
+        self.note(About::message(&id), || format!("{name} is asked to send it to u{to}"));
+        self.client_input(device, Input::Send(Draft { id, msg_id, to, format: 1, content: &content }));
+    }
+
+    fn user_recalls(&mut self, device: usize) {
+        let accepted = &self.devices[device].accepted;
+        if accepted.is_empty() {
+            return;
+        }
+        let (to, msg_id) = accepted[self.random.index(accepted.len())];
+        self.client_input(device, Input::Recall(to, msg_id));
+    }
+
+    fn user_reads(&mut self, device: usize) {
+        let unread = &mut self.devices[device].unread;
+        if !unread.is_empty() {
+            let (sender, msg_id) = unread.swap_remove(self.random.index(unread.len()));
+            self.client_input(device, Input::Read(sender, msg_id));
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the sessions of a shard publish, packed by partition: two packs of a partition on their way, the rest waits and
+//! travels together.
+
+use bytes::Bytes;
+use petrel_protocol::events::{Receipt, ReceiptPack, Uplink, UplinkPack};
+use petrel_protocol::ids::ConversationId;
+use petrel_protocol::limits;
+use petrel_protocol::map::Map;
+use petrel_protocol::topics::partition;
+use prost::Message as _;
+
+use super::shard::Owner;
+
+/// Packs of one partition that wait for the bus's receipt.
+const OUT_MAX: u8 = 2;
+
+/// The packs of one shard.
+pub(crate) struct Packs {
+    lanes: Vec<Lane>,
+    on_their_way: Map<u64, (u16, Vec<Owner>)>,
+    next_tag: u64,
+    count: usize,
+}
+
+/// One partition as this shard publishes on it.
+#[derive(Default)]
+pub(crate) struct Lane {
+    events: Vec<Uplink>,
+    owners: Vec<Owner>,
+    receipts: Vec<Receipt>,
+    out: u8,
+    /// The bus keeps the order of a publisher: when its last pack arrives, when its last receipt comes back.
+    pub(crate) last_append_us: u64,
+    pub(crate) last_receipt_us: u64,
+    /// Packs before this tag were lost with the publisher's connection.
+    pub(crate) void_before: u64,
+}
+
+impl Packs {
+    pub(crate) fn new(partitions: u16) -> Self {
+        Self {
+            lanes: (0..partitions).map(|_| Lane::default()).collect(),
+            on_their_way: Map::default(),
+            next_tag: 0,
+            count: 0,
+        }
+    }
+
+    /// Events whose outcome is not known.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(crate) fn lanes(&self) -> u16 {
+        self.lanes.len() as u16
+    }
+
+    pub(crate) fn lane(&mut self, partition: u16) -> &mut Lane {
+        &mut self.lanes[usize::from(partition)]
+    }
+
+    pub(crate) fn next_tag(&self) -> u64 {
+        self.next_tag
+    }
+
+    pub(crate) fn add(&mut self, conversation: ConversationId, event: Uplink, owner: Owner) {
+        let partition = partition(conversation, self.lanes());
+        let lane = self.lane(partition);
+        lane.events.push(event);
+        lane.owners.push(owner);
+        self.count += 1;
+    }
+
+    pub(crate) fn add_receipt(&mut self, conversation: ConversationId, receipt: Receipt) {
+        let partition = partition(conversation, self.lanes());
+        self.lane(partition).receipts.push(receipt);
+    }
+
+    /// The next pack of a partition, where one may go.
+    pub(crate) fn take(&mut self, partition: u16, out_max: Option<u8>) -> Option<(Vec<Owner>, UplinkPack)> {
+        let lane = self.lane(partition);
+        if lane.events.is_empty() || lane.out >= out_max.unwrap_or(OUT_MAX) {
+            return None;
+        }
+        let count = lane.events.len().min(limits::PACK_EVENTS_MAX);
+        let owners = lane.owners.drain(..count).collect();
+        Some((owners, UplinkPack { events: lane.events.drain(..count).collect() }))
+    }
+
+    /// A pack goes out; answers with its tag.
+    pub(crate) fn sent(&mut self, partition: u16, owners: Vec<Owner>) -> u64 {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        self.lane(partition).out += 1;
+        self.on_their_way.insert(tag, (partition, owners));
+        tag
+    }
+
+    /// A pack was refused at once.
+    pub(crate) fn refused(&mut self, owners: &[Owner]) {
+        self.count -= owners.len();
+    }
+
+    /// What became of a pack is known: whose events were in it.
+    pub(crate) fn settle(&mut self, tag: u64) -> Vec<Owner> {
+        let Some((partition, owners)) = self.on_their_way.remove(&tag) else { return Vec::new() };
+        self.lane(partition).out -= 1;
+        self.count -= owners.len();
+        owners
+    }
+
+    pub(crate) fn take_receipts(&mut self, partition: u16) -> Option<Bytes> {
+        let events = std::mem::take(&mut self.lane(partition).receipts);
+        (!events.is_empty()).then(|| ReceiptPack { events }.encode_to_vec().into())
+    }
+}

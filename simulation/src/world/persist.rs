@@ -1,0 +1,365 @@
+//! persist: readers of `uplink`, each a real sequencer over a simulated store, and the reader of receipts.
+//!
+//! A reader that was replaced may run on for a while, and what a dead one had asked of the store may still come to pass.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use petrel_protocol::events::{ReceiptPack, StoredPack, stored};
+use petrel_protocol::ids::ConversationId;
+use petrel_protocol::sequencer::{Batch, Config, Input, Loaded, Loads, Output, Record, Sequencer};
+use petrel_protocol::topics::{Subscription, Topic};
+use prost::Message as _;
+
+use super::store::{Write, heads_of, rows_of};
+use super::{About, Event, Mutation, World};
+
+pub(crate) struct Persist {
+    /// All readers that ever were; the current one of each partition and those that it replaced may run.
+    pub(crate) readers: Vec<Reader>,
+    pub(crate) current: Vec<usize>,
+    receipts_next: Vec<u64>,
+    is_receipts_due: Vec<bool>,
+}
+
+pub(crate) struct Reader {
+    pub(crate) partition: u16,
+    pub(crate) is_up: bool,
+    machine: Sequencer,
+    pub(crate) next: u64,
+    is_due: bool,
+}
+
+/// What a reader asked of the store or the bus.
+#[derive(Debug)]
+pub(crate) enum StoreStep {
+    /// Read, either when it was asked for or when the answer leaves.
+    Load(Loads, Option<Loaded>),
+    Rows(Arc<Batch>),
+    Heads(Arc<Batch>),
+    /// Rows and heads at once.
+    All(Arc<Batch>),
+    Publish(Arc<Batch>),
+    Published,
+}
+
+/// One operation of the store.
+const STORE_US: u64 = 400;
+
+impl Persist {
+    pub(crate) fn new(partitions: u16) -> Self {
+        Self {
+            readers: Vec::new(),
+            current: vec![usize::MAX; usize::from(partitions)],
+            receipts_next: vec![0; usize::from(partitions)],
+            is_receipts_due: vec![false; usize::from(partitions)],
+        }
+    }
+
+    /// Whether somebody is there to answer calls.
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.readers.iter().any(|reader| reader.is_up)
+    }
+
+    pub(crate) fn is_current_up(&self, partition: u16) -> bool {
+        self.readers.get(self.current[usize::from(partition)]).is_some_and(|reader| reader.is_up)
+    }
+
+    /// Whether everything in the log was read and had its effect.
+    pub(crate) fn is_idle(&self, log: &super::Log) -> bool {
+        self.current.iter().all(|reader| {
+            let Some(reader) = self.readers.get(*reader) else { return false };
+            reader.is_up
+                && reader.machine.is_idle()
+                && reader.next == log.len(Topic::Uplink, reader.partition)
+        })
+    }
+}
+
+impl World {
+    /// A record arrives in the log, and whoever reads it is woken.
+    pub(crate) fn append_record(&mut self, topic: Topic, partition: u16, pack: Bytes) {
+        self.activity += 1;
+        self.log.append(topic, partition, pack);
+        match topic {
+            Topic::Uplink => {
+                for reader in 0..self.persist.readers.len() {
+                    let it = &self.persist.readers[reader];
+                    if it.is_up && it.partition == partition {
+                        self.wake_persist(reader);
+                    }
+                }
+            }
+            Topic::Stored => self.wake_routers(),
+            Topic::Receipts => {
+                self.wake_routers();
+                let is_due = &mut self.persist.is_receipts_due[usize::from(partition)];
+                if !std::mem::replace(is_due, true) {
+                    let delay = self.delay(1_000);
+                    self.after(delay, Event::ReceiptsRead(partition));
+                }
+            }
+        }
+    }
+
+    fn wake_persist(&mut self, reader: usize) {
+        if !std::mem::replace(&mut self.persist.readers[reader].is_due, true) {
+            let delay = self.delay(100);
+            self.after(delay, Event::PersistReads(reader));
+        }
+    }
+
+    /// A new reader of a partition, from the first record that is not acknowledged.
+    pub(crate) fn persist_begins(&mut self, partition: u16) {
+        let random = &mut self.random;
+        let config = Config {
+            batch_events_max: 1 + random.index(20),
+            heads_max: 1 + random.index(6),
+            keys_max: 4 + random.index(100),
+            ..Config::new(partition, self.size.partitions, random.next())
+        };
+        let next = self.log.unacked(Topic::Uplink, Subscription::Persist, partition);
+        let reader = self.persist.readers.len();
+        self.persist.readers.push(Reader {
+            partition,
+            is_up: true,
+            machine: Sequencer::new(config),
+            next,
+            is_due: false,
+        });
+        self.persist.current[usize::from(partition)] = reader;
+        self.note(About::all(), || format!("persist {reader} reads partition {partition} from {next}"));
+        self.wake_persist(reader);
+    }
+
+    /// A reader is gone. The store may already have taken some of what it was writing.
+    pub(crate) fn persist_ends(&mut self, reader: usize) {
+        if std::mem::replace(&mut self.persist.readers[reader].is_up, false) {
+            self.note(About::all(), || format!("persist {reader} ends"));
+        }
+    }
+
+    pub(crate) fn persist_reads(&mut self, reader: usize) {
+        let most = 1 + self.random.index(5);
+        let it = &mut self.persist.readers[reader];
+        it.is_due = false;
+        if !it.is_up || !it.machine.has_room() {
+            return;
+        }
+        let mut records = Vec::new();
+        while records.len() < most && it.next < self.log.len(Topic::Uplink, it.partition) {
+            let (position, pack) = self.log.record(Topic::Uplink, it.partition, it.next);
+            records.push(Record { position, pack });
+            it.next += 1;
+        }
+        let Some(last) = records.last().map(|r| r.position) else { return };
+        let partition = it.partition;
+        if self.is_mutated(Mutation::AckUplinkBeforeEffect) {
+            self.log.ack(Topic::Uplink, Subscription::Persist, partition, last);
+        }
+        self.sequencer(reader, Input::Records(records));
+        let it = &self.persist.readers[reader];
+        if it.next < self.log.len(Topic::Uplink, it.partition) {
+            self.wake_persist(reader);
+        }
+    }
+
+    /// Gives the machine an input and begins what it wants.
+    fn sequencer(&mut self, reader: usize, input: Input) {
+        let now = self.now();
+        let mut outputs = Vec::new();
+        self.persist.readers[reader].machine.handle(now, input, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Load(loads) => {
+                    // What was read may be old when it arrives.
+                    let loaded = self.random.coin().then(|| self.load(&loads));
+                    self.store_later(reader, StoreStep::Load(loads, loaded));
+                }
+                Output::Commit(batch) => self.commit(reader, batch),
+                Output::Publish(batch) => {
+                    if self.is_mutated(Mutation::DeliverBeforeStored) {
+                        self.store_later(reader, StoreStep::Published);
+                    } else {
+                        self.store_later(reader, StoreStep::Publish(batch));
+                    }
+                }
+                Output::Ack(position) => {
+                    let partition = self.persist.readers[reader].partition;
+                    // The acknowledgements of a reader that was replaced count no more.
+                    if self.persist.current[usize::from(partition)] == reader {
+                        self.log.ack(Topic::Uplink, Subscription::Persist, partition, position);
+                    }
+                }
+            }
+        }
+        let it = &self.persist.readers[reader];
+        if it.machine.has_room() && it.next < self.log.len(Topic::Uplink, it.partition) {
+            self.wake_persist(reader);
+        }
+    }
+
+    fn load(&self, loads: &Loads) -> Loaded {
+        let mut loaded = self.store.load(loads);
+        if self.is_mutated(Mutation::ForgetKeys) {
+            loaded.keys.iter_mut().for_each(|key| *key = None);
+        }
+        loaded
+    }
+
+    fn commit(&mut self, reader: usize, batch: Arc<Batch>) {
+        self.store.dead_letters += batch.dead_letters.len();
+        if self.is_mutated(Mutation::DeliverBeforeStored) {
+            self.publish_stored(reader, &batch);
+        }
+        if self.size.is_atomic {
+            return self.store_later(reader, StoreStep::All(batch));
+        }
+        if self.is_mutated(Mutation::HeadBeforeRows) {
+            self.write_all(heads_of(&batch));
+        }
+        // Writes go out side by side: some are in the store before others, and may be all that ever is.
+        let writes = rows_of(&batch).into_iter().filter(|_| self.random.coin()).collect();
+        self.write_all(writes);
+        self.store_later(reader, StoreStep::Rows(batch));
+    }
+
+    fn store_later(&mut self, reader: usize, step: StoreStep) {
+        let delay = self.delay(STORE_US);
+        self.after(delay, Event::StoreDone(reader, Box::new(step)));
+    }
+
+    pub(crate) fn store_done(&mut self, reader: usize, step: StoreStep) {
+        let is_up = self.persist.readers[reader].is_up;
+        let timed_out = is_up && self.strikes(self.faults.store_timeout);
+        match step {
+            StoreStep::Load(..) | StoreStep::Published if !is_up => {}
+            StoreStep::Load(loads, _) if timed_out => self.store_later(reader, StoreStep::Load(loads, None)),
+            StoreStep::Load(loads, loaded) => {
+                let loaded = loaded.unwrap_or_else(|| self.load(&loads));
+                self.sequencer(reader, Input::Loaded(loaded));
+            }
+            StoreStep::Rows(batch) => {
+                if self.writes_done(is_up, timed_out, rows_of(&batch)) {
+                    // The heads go out only now; some may be there before others.
+                    let heads = heads_of(&batch).into_iter().filter(|_| self.random.coin()).collect();
+                    self.write_all(heads);
+                    self.store_later(reader, StoreStep::Heads(batch));
+                } else if is_up {
+                    self.store_later(reader, StoreStep::Rows(batch));
+                }
+            }
+            StoreStep::Heads(batch) => {
+                if self.writes_done(is_up, timed_out, heads_of(&batch)) {
+                    self.sequencer(reader, Input::Committed);
+                } else if is_up {
+                    self.store_later(reader, StoreStep::Heads(batch));
+                }
+            }
+            StoreStep::All(batch) => {
+                let writes = rows_of(&batch).into_iter().chain(heads_of(&batch)).collect();
+                if self.writes_done(is_up, timed_out, writes) {
+                    self.sequencer(reader, Input::Committed);
+                } else if is_up {
+                    self.store_later(reader, StoreStep::All(batch));
+                }
+            }
+            StoreStep::Publish(batch) => {
+                if is_up || self.random.coin() {
+                    self.publish_stored(reader, &batch);
+                }
+                if is_up && timed_out {
+                    // The outcome is unknown: the same events again.
+                    self.store_later(reader, StoreStep::Publish(batch));
+                } else {
+                    self.store_later(reader, StoreStep::Published);
+                }
+            }
+            StoreStep::Published => self.sequencer(reader, Input::Published),
+        }
+    }
+
+    /// Whether writes are confirmed. Where they are not, they may all have been applied, now or much later.
+    fn writes_done(&mut self, is_up: bool, timed_out: bool, writes: Vec<Write>) -> bool {
+        if is_up && !timed_out {
+            self.write_all(writes);
+            return true;
+        }
+        match self.random.below(3) {
+            0 => self.write_all(writes),
+            1 => {
+                let delay = self.random.below(2_000_000);
+                self.after(delay, Event::StoreWritesLate(writes));
+            }
+            _ => {}
+        }
+        false
+    }
+
+    pub(crate) fn write_all(&mut self, writes: Vec<Write>) {
+        writes.into_iter().for_each(|write| self.store.write(write));
+        if let Some(text) = self.store.contradiction.take() {
+            self.fail("one-history", About::default(), text);
+        }
+    }
+
+    fn publish_stored(&mut self, reader: usize, batch: &Batch) {
+        if batch.stored.is_empty() {
+            return;
+        }
+        for event in &batch.stored {
+            self.note_stored(reader, event);
+        }
+        let pack = StoredPack { events: batch.stored.clone() };
+        let partition = self.persist.readers[reader].partition;
+        self.append_record(Topic::Stored, partition, pack.encode_to_vec().into());
+    }
+
+    fn note_stored(&mut self, reader: usize, event: &petrel_protocol::events::Stored) {
+        if self.trace.is_none() {
+            return;
+        }
+        let conversation = event.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok());
+        let Some(conversation) = conversation else { return };
+        let (about, what) = match event.body.as_ref() {
+            Some(stored::Body::Message(m)) => (
+                About::message(&m.client_msg_id).at(conversation, event.seq),
+                format!("is seq {}", event.seq),
+            ),
+            Some(stored::Body::Duplicate(d)) => (
+                About::message(&d.client_msg_id).at(conversation, d.seq),
+                format!("is a duplicate of seq {}", d.seq),
+            ),
+            Some(stored::Body::Refused(r)) => {
+                (About::message(&r.client_msg_id), format!("is refused: {}", r.code))
+            }
+            Some(stored::Body::Recalled(r)) => {
+                (About::row(conversation, r.target_seq), format!("is recalled by seq {}", event.seq))
+            }
+            None => return,
+        };
+        let again = if event.again { ", again" } else { "" };
+        self.note(about, || format!("persist {reader}: it {what}{again}"));
+    }
+
+    /// The reader of receipts moves cursors.
+    pub(crate) fn receipts_read(&mut self, partition: u16) {
+        let p = usize::from(partition);
+        self.persist.is_receipts_due[p] = false;
+        while self.persist.receipts_next[p] < self.log.len(Topic::Receipts, partition) {
+            let (position, pack) = self.log.record(Topic::Receipts, partition, self.persist.receipts_next[p]);
+            self.persist.receipts_next[p] += 1;
+            for receipt in ReceiptPack::decode(pack).expect("written by an edge").events {
+                self.store.receipt(&receipt);
+            }
+            self.log.ack(Topic::Receipts, Subscription::Persist, partition, position);
+        }
+    }
+
+    /// Records that are not acknowledged come again, to the reader that has read them.
+    pub(crate) fn redeliver_uplink(&mut self, partition: u16) {
+        let reader = self.persist.current[usize::from(partition)];
+        self.persist.readers[reader].next = self.log.unacked(Topic::Uplink, Subscription::Persist, partition);
+        self.wake_persist(reader);
+    }
+}
