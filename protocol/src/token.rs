@@ -13,6 +13,9 @@ use thiserror::Error;
 use crate::ids::{Device, UserId};
 use crate::limits;
 
+/// Bytes of a key's secret: as many as SHA-256 gives (RFC 7518, section 3.2).
+pub const SECRET_BYTES: usize = 32;
+
 /// What a token is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -222,8 +225,6 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Bytes of a key's secret: as many as SHA-256 gives (RFC 7518, section 3.2).
-pub const SECRET_BYTES: usize = 32;
 const MAC_BYTES: usize = 32;
 const KEY_ID_BYTES_MAX: usize = 32;
 /// Room for the usual token, so that signing takes memory once.

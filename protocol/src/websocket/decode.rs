@@ -90,7 +90,7 @@ impl Decoder {
         outcome
     }
 
-    /// Bytes of heap memory held for what is incomplete: at most the largest message and some 250 bytes.
+    /// Bytes of heap memory held for what is incomplete: at most the largest message and 256 bytes.
     pub fn buffered_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| size_of::<Partial>() + partial.message.capacity())
     }
@@ -198,6 +198,8 @@ struct Partial {
 
 /// The least memory taken for a message, bytes. A peer cannot make it larger than twice what it has sent.
 const MESSAGE_CAPACITY_MIN: usize = 256;
+
+const _: () = assert!(size_of::<Partial>() <= 256 && size_of::<Decoder>() <= 16);
 
 impl Default for Partial {
     fn default() -> Self {

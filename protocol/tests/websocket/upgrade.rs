@@ -68,6 +68,21 @@ fn names_and_lists_are_read_in_any_case() {
 }
 
 #[test]
+fn a_target_may_be_a_whole_url() {
+    for (target, path, user_id) in [
+        ("ws://petrel.example:10001/websocket?userId=9", "/websocket", Some(9)),
+        ("http://petrel.example", "/", None),
+        ("/websocket?back=http://elsewhere/", "/websocket", None),
+        ("/a://b/websocket?x=1&userId=9", "/a://b/websocket", Some(9)),
+        ("/websocket?userId=", "/websocket", None),
+    ] {
+        let request = without("/websocket?userId=7", target);
+        let upgrade = upgrade(&request);
+        assert_eq!((upgrade.path(), upgrade.user_id()), (path, user_id), "{target}");
+    }
+}
+
+#[test]
 fn a_token_is_taken_from_three_places() {
     for (headers, token) in [
         ("token: a.b.c\r\n", Some("a.b.c")),

@@ -279,6 +279,12 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
+/// The path and the query of a target, which may be a whole URL (RFC 9112, section 3.2.2).
 fn split_target(target: &str) -> (&str, &str) {
-    target.split_once('?').unwrap_or((target, ""))
+    let (target, query) = target.split_once('?').unwrap_or((target, ""));
+    let path = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |at| &rest[at..]),
+        _ => target,
+    };
+    (path, query)
 }
