@@ -1,8 +1,8 @@
 //! The log in one folder, for all services in one process.
 //!
 //! Topics are partitioned; a record's offset is dense within its partition and never given twice. Publishers put packs
-//! into a bounded queue ([`queue`]); one thread takes everything that waits, writes it as one batch, syncs it if it holds
-//! a pack of `uplink`, and receipts ([`commit`]). Readers find new records in memory and older ones on disk
+//! into a bounded queue ([`queue`]); one thread takes everything that waits, writes it, syncs it if it holds a pack of
+//! `uplink`, and receipts ([`commit`]). Readers find new records in memory and older ones on disk
 //! ([`partition`], [`consumer`]). What all of a topic's subscriptions have acknowledged is deleted by the segment
 //! ([`store`]).
 //!
@@ -15,6 +15,7 @@ mod backlog;
 mod commit;
 mod consumer;
 mod folder;
+mod house;
 mod journal;
 mod metrics;
 mod partition;
@@ -37,6 +38,7 @@ use petrel_protocol::topics::{Subscription, Topic};
 use self::commit::{Committer, TopicLog};
 pub use self::consumer::Consumer;
 use self::folder::Folder;
+use self::house::House;
 use self::metrics::METRICS;
 use self::partition::Partition;
 use self::queue::{Pending, Queue};
@@ -88,15 +90,15 @@ impl Log {
             folder,
             config,
             queue: Queue::new(),
+            house: House::default(),
             partitions: logs.each_ref().map(partitions),
             backlog_bytes: logs.each_ref().map(|log| AtomicU64::new(log.backlog_bytes())),
             store: RwLock::new(Some(store)),
         });
+        let keeper = Arc::clone(&shared);
+        let keeper = spawn("petrel-bus-house", move || house::keep(&keeper))?;
         let committer = Committer::new(Arc::clone(&shared), logs);
-        let thread = thread::Builder::new()
-            .name("petrel-bus".to_owned())
-            .spawn(move || committer.run())
-            .map_err(|error| OpenError(format!("cannot start the log's thread: {error}")))?;
+        let thread = spawn("petrel-bus", move || committer.run(keeper))?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }
 
@@ -141,6 +143,11 @@ impl Log {
             tracing::error!("the log's thread panicked; what it had not receipted has an unknown outcome");
         }
     }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map_err(|error| OpenError(format!("cannot start the thread {name} of the log: {error}")))
 }
 
 /// Opens the folder's database, mended where a power cut tore its journal.

@@ -1,4 +1,4 @@
-//! The commit thread: takes everything that waits, writes it as one batch, syncs it where it must be durable, receipts.
+//! The commit thread: takes everything that waits, writes it, syncs it once where it must be durable, receipts.
 //!
 //! While one group is written and synced the next one gathers, so groups grow with the load and nothing waits for a
 //! timer. Order of effects: written → records of `stored` and `receipts` readable and receipted → synced, if the group
@@ -8,6 +8,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLockReadGuard};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,9 +18,10 @@ use petrel_protocol::topics::Topic;
 
 use super::backlog::Backlog;
 use super::metrics::METRICS;
+use super::partition::Partition;
 use super::queue::Group;
 use super::shared::Shared;
-use super::store::{Batch, Store, StoreError};
+use super::store::{JOURNAL_CHECK_BYTES, Store, StoreError, append};
 use crate::{PublishError, Receipt};
 
 /// The commit thread's state.
@@ -52,6 +54,8 @@ pub(super) struct TopicLog {
     topic: Topic,
     /// Bytes in the segment that is written to.
     segment_bytes: u64,
+    /// The size of this segment at which the next one's keyspace is asked for.
+    spare_at: u64,
     partitions: Vec<PartitionLog>,
 }
 
@@ -90,7 +94,12 @@ impl TopicLog {
             segment_bytes += backlog.bytes();
             partitions.push(PartitionLog { next, staged: Vec::new(), backlog, cursors });
         }
-        Ok(Self { topic, segment_bytes: segment_bytes.min(BUS_SEGMENT_BYTES), partitions })
+        Ok(Self {
+            topic,
+            segment_bytes: segment_bytes.min(BUS_SEGMENT_BYTES),
+            spare_at: BUS_SEGMENT_BYTES / 2,
+            partitions,
+        })
     }
 
     /// The next offset and the cursors of each partition.
@@ -117,8 +126,9 @@ impl Committer {
         }
     }
 
-    /// Runs until the log is closed.
-    pub(super) fn run(mut self) {
+    /// Runs until the log is closed; `keeper` is the housekeeping thread, which ends with it.
+    pub(super) fn run(mut self, keeper: JoinHandle<()>) {
+        let _end = EndOnPanic(Arc::clone(&self.shared));
         loop {
             let deadline = match self.health {
                 Health::Well => self.acks_due,
@@ -145,7 +155,7 @@ impl Committer {
                 break;
             }
         }
-        self.close();
+        self.close(keeper);
     }
 
     fn commit(&mut self) {
@@ -165,14 +175,10 @@ impl Committer {
         let acks = self.acks_are_due();
         let packs = self.group.packs.len();
         if packs > 0 || acks {
-            let mut batch = store.batch(packs);
-            self.stage(&mut batch);
-            if acks {
-                self.stage_cursors(&mut batch);
-            }
-            if let Err(error) = batch.write() {
-                // A poisoned database refuses before it writes anything; any other error may come after the write.
-                let certain = matches!(error, StoreError::Disk(fjall::Error::Poisoned));
+            if let Err(error) = self.write(store, acks) {
+                // A poisoned database refuses before it writes anything; any other error may come after a write.
+                let certain =
+                    self.offsets.is_empty() && matches!(error, StoreError::Disk(fjall::Error::Poisoned));
                 self.refuse(if certain { PublishError::Unavailable } else { PublishError::Unknown });
                 return Err(("writing", error));
             }
@@ -216,27 +222,33 @@ impl Committer {
         true
     }
 
-    /// Gives each pack its offset and adds it to the batch.
-    fn stage(&mut self, batch: &mut Batch<'_>) {
+    /// Writes the packs, each with its offset, and the cursors.
+    fn write(&mut self, store: &Store, acks: bool) -> Result<(), StoreError> {
         self.offsets.clear();
+        let segments = store.writing_to();
         for pending in &self.group.packs {
-            let log = &mut self.logs[pending.topic as usize];
+            let topic = pending.topic as usize;
+            let log = &mut self.logs[topic];
             let partition = &mut log.partitions[usize::from(pending.partition)];
             let (offset, bytes) = (partition.next, pending.pack.len() as u64);
-            batch.record(pending.topic, pending.partition, offset, &pending.pack);
+            append(&segments[topic], pending.partition, offset, &pending.pack)?;
+            self.offsets.push(offset);
             partition.next += 1;
             partition.staged.push(pending.pack.clone());
             partition.backlog.add(partition.next, bytes);
             log.segment_bytes += bytes;
             self.journal_bytes += bytes;
-            self.offsets.push(offset);
-            METRICS.packs[pending.topic as usize].inc();
-            METRICS.bytes[pending.topic as usize].inc_by(bytes);
+            METRICS.packs[topic].inc();
+            METRICS.bytes[topic].inc_by(bytes);
         }
+        if acks {
+            self.write_cursors(store)?;
+        }
+        store.flush()
     }
 
-    /// Adds the cursors that have moved to the batch.
-    fn stage_cursors(&mut self, batch: &mut Batch<'_>) {
+    /// Writes the cursors that have moved.
+    fn write_cursors(&mut self, store: &Store) -> Result<(), StoreError> {
         self.shared.queue.collect_acks();
         let mut acked = Vec::new();
         for log in &mut self.logs {
@@ -246,7 +258,7 @@ impl Committer {
                 let end = self.shared.partition(log.topic, number).acked(&mut acked);
                 for (slot, &subscription) in subscriptions.iter().enumerate() {
                     if acked[slot] != partition.cursors[slot] {
-                        batch.cursor(log.topic, subscription, number, acked[slot]);
+                        store.move_cursor(log.topic, subscription, number, acked[slot])?;
                     }
                     unacked[slot] += end - acked[slot];
                 }
@@ -258,6 +270,7 @@ impl Committer {
                 METRICS.backlog_packs.with_label_values(&labels).set(unacked as i64);
             }
         }
+        Ok(())
     }
 
     /// Makes what is staged on these topics readable, and receipts it.
@@ -301,28 +314,40 @@ impl Committer {
         }
     }
 
-    /// Begins new segments, drops old ones and old journals.
+    /// Begins new segments, and asks for what else keeps the folder small.
     fn tidy(&mut self, store: &Store, acks: bool) -> Result<(), StoreError> {
         for log in &mut self.logs {
-            let begin = log.segment_bytes >= BUS_SEGMENT_BYTES;
-            if begin {
-                log.segment_bytes = 0;
-                store.begin_segment(
-                    log.topic,
-                    log.partitions.iter().map(|partition| partition.next).collect(),
-                )?;
+            // Half a segment is time enough to make the next, and to ask again where that failed.
+            if log.segment_bytes >= log.spare_at {
+                self.shared.house.make_spare(log.topic);
+                log.spare_at = log.segment_bytes + BUS_SEGMENT_BYTES / 2;
             }
-            if begin || acks {
+            if log.segment_bytes >= BUS_SEGMENT_BYTES {
+                let first = log.partitions.iter().map(|partition| partition.next).collect();
+                // Where there is no spare yet, this segment grows.
+                if store.begin_segment(log.topic, first)? {
+                    log.segment_bytes = 0;
+                    log.spare_at = BUS_SEGMENT_BYTES / 2;
+                }
+            }
+            if acks {
                 let acked: Vec<u64> = log
                     .partitions
                     .iter()
                     .map(|partition| min_acked(&partition.cursors, partition.next))
                     .collect();
-                let left = store.drop_segments(log.topic, &acked)?;
-                METRICS.segments.with_label_values(&[log.topic.name()]).set(left as i64);
+                let (segments, done) = store.count_segments(log.topic, &acked);
+                METRICS.segments.with_label_values(&[log.topic.name()]).set(segments as i64);
+                if done > 0 {
+                    self.shared.house.drop_segments(log.topic, acked);
+                }
             }
         }
-        store.tidy_journal(&mut self.journal_bytes)
+        if self.journal_bytes >= JOURNAL_CHECK_BYTES {
+            self.journal_bytes = 0;
+            self.shared.house.tidy_journal();
+        }
+        Ok(())
     }
 
     /// From now on publishes are refused.
@@ -386,11 +411,17 @@ impl Committer {
                 }
             }
         }
+        // Acknowledgements that were not written yet are newer than the cursors that were read.
+        self.shared.queue.acked();
         self.logs = logs.try_into().unwrap_or_else(|_| unreachable!("one for each topic"));
         Ok(())
     }
 
-    fn close(self) {
+    fn close(self, keeper: JoinHandle<()>) {
+        self.shared.house.close();
+        if keeper.join().is_err() {
+            tracing::error!("the housekeeping thread of the log panicked");
+        }
         let synced = match &*store(&self.shared) {
             Some(store) if self.health == Health::Well => store.sync(),
             _ => Ok(()),
@@ -399,6 +430,18 @@ impl Committer {
             tracing::error!("syncing the log in {} failed: {error}", self.shared.folder.dir.display());
         }
         self.shared.close();
+    }
+}
+
+/// A receipt's callback that panics ends the log, so that nobody waits for a receipt that never comes.
+struct EndOnPanic(Arc<Shared>);
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.queue.close();
+            self.0.partitions.iter().flatten().for_each(Partition::close);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use petrel_protocol::topics::Topic;
 
 use super::Config;
 use super::folder::Folder;
+use super::house::House;
 use super::partition::Partition;
 use super::queue::Queue;
 use super::store::{Store, StoreError};
@@ -17,6 +18,7 @@ pub(super) struct Shared {
     pub(super) folder: Folder,
     pub(super) config: Config,
     pub(super) queue: Queue,
+    pub(super) house: House,
     /// By topic, then partition.
     pub(super) partitions: [Vec<Partition>; Topic::ALL.len()],
     /// Unacknowledged bytes of each topic.

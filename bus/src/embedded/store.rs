@@ -3,7 +3,9 @@
 //! - A segment is a keyspace of its own, `uplink-0000000007`, with all partitions of the topic: partition and offset
 //!   (big-endian) → pack. Only the last one is written to. Once every record in it is acknowledged it is deleted whole,
 //!   which costs neither tombstones nor compaction; a segment that is acknowledged before it is two segments old never
-//!   leaves its memtable, so its records are written once, to the journal.
+//!   leaves its memtable, so its records are written once, to the journal. Making or deleting a keyspace costs some
+//!   twenty syncs, so [`super::house`] does it ahead and behind, and nothing that is published waits for it. For the
+//!   same reason records go in by single inserts, flushed together: fjall's batches wait while a keyspace is made.
 //! - The keyspace `meta` has a row for each segment (the first offset of each partition) and one for each cursor.
 //! - All keyspaces share one journal, so what is durable is a prefix of what was written: a cursor never survives a
 //!   power cut that the records before it did not.
@@ -14,16 +16,20 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::config::{BlockSizePolicy, FilterPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use petrel_protocol::limits::{BUS_READ_BYTES, BUS_READ_PACKS, BUS_SEGMENT_BYTES};
 use petrel_protocol::topics::{Subscription, Topic};
 
 /// Journal bytes after which fjall is asked to look whether it can begin a new journal; it does at 64 MB.
-const JOURNAL_CHECK_BYTES: u64 = 32 << 20;
+pub(super) const JOURNAL_CHECK_BYTES: u64 = 32 << 20;
+/// How long the housekeeper waits for a new journal; a disk that takes longer holds up the writers anyway.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
 /// Sealed journals beyond this make fjall flush what keeps the oldest alive.
 const JOURNALS_BYTES_MAX: u64 = 128 << 20;
 /// A segment that is still needed when this many are newer is flushed from memory.
@@ -35,6 +41,8 @@ pub(super) struct Store {
     meta: Keyspace,
     partitions: u16,
     segments: [RwLock<Vec<Segment>>; Topic::ALL.len()],
+    /// The keyspace of each topic's next segment, made ahead.
+    spares: [Mutex<Option<(u64, Keyspace)>>; Topic::ALL.len()],
 }
 
 /// Some of a topic's records.
@@ -61,16 +69,19 @@ impl Store {
             .worker_threads(1)
             .cache_size(1 << 20)
             .max_journaling_size(JOURNALS_BYTES_MAX)
+            .manual_journal_persist(true)
             .open()?;
         let meta = db.keyspace("meta", || options(1 << 20))?;
-        let mut store = Self { db, meta, partitions, segments: Topic::ALL.map(|_| RwLock::default()) };
+        let segments = Topic::ALL.map(|_| RwLock::default());
+        let store = Self { db, meta, partitions, segments, spares: Topic::ALL.map(|_| Mutex::default()) };
         for topic in Topic::ALL {
             store.open_segments(topic)?;
         }
+        store.flush()?;
         Ok(store)
     }
 
-    fn open_segments(&mut self, topic: Topic) -> Result<(), StoreError> {
+    fn open_segments(&self, topic: Topic) -> Result<(), StoreError> {
         let names = self.db.list_keyspace_names();
         let mut numbers: Vec<u64> = names
             .iter()
@@ -84,24 +95,22 @@ impl Store {
                 self.meta.remove(key)?;
             }
         }
-        let last = numbers.last().copied();
-        for &number in &numbers {
+        for number in numbers {
             let records = self.db.keyspace(&segment_name(topic, number), segment_options)?;
-            let first = if let Some(row) = self.meta.get(segment_row(topic, number))? {
-                decode_offsets(&row, self.partitions).ok_or_else(|| {
+            if let Some(row) = self.meta.get(segment_row(topic, number))? {
+                let first = decode_offsets(&row, self.partitions).ok_or_else(|| {
                     StoreError::Damaged(format!("the row of {topic:?} segment {number} is broken"))
-                })?
-            } else if Some(number) == last && records.is_empty()? {
-                // The row is written after the segment is made and before its first record.
-                let first = self.next_offsets(topic)?;
-                self.meta.insert(segment_row(topic, number), encode_offsets(&first))?;
-                first
+                })?;
+                self.segments_mut(topic).push(Segment { number, records, first });
+            } else if records.is_empty()? {
+                // It was made ahead, and not begun: the row is written before the first record.
+                self.db.delete_keyspace(records)?;
             } else {
                 return Err(StoreError::Damaged(format!("{topic:?} segment {number} has no row")));
-            };
-            self.segments_mut(topic).push(Segment { number, records, first });
+            }
         }
-        if last.is_none() {
+        if self.segments(topic).is_empty() {
+            self.make_spare(topic)?;
             self.begin_segment(topic, vec![0; self.partitions.into()])?;
         }
         Ok(())
@@ -136,16 +145,27 @@ impl Store {
         Ok(u64::from_be_bytes(value))
     }
 
-    /// An empty batch.
-    pub(super) fn batch(&self, records: usize) -> Batch<'_> {
-        Batch {
-            writes: WriteBatch::with_capacity(self.db.clone(), records).durability(Some(PersistMode::Buffer)),
-            meta: &self.meta,
-            // Segments begin only between two batches, on the thread that writes them.
-            last: Topic::ALL.map(|topic| {
-                self.segments(topic).last().expect("there is always a segment to write to").records.clone()
-            }),
-        }
+    /// Where each topic's records go until [`Self::begin_segment`].
+    pub(super) fn writing_to(&self) -> [Keyspace; Topic::ALL.len()] {
+        Topic::ALL.map(|topic| {
+            self.segments(topic).last().expect("there is always a segment to write to").records.clone()
+        })
+    }
+
+    /// Moves a cursor. It is in the process until the next [`Self::flush`].
+    pub(super) fn move_cursor(
+        &self,
+        topic: Topic,
+        subscription: Subscription,
+        partition: u16,
+        acked: u64,
+    ) -> Result<(), StoreError> {
+        Ok(self.meta.insert(cursor_row(topic, subscription, partition), acked.to_be_bytes())?)
+    }
+
+    /// Hands what was written to the operating system: it survives the process from now on, but not a power cut.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        Ok(self.db.persist(PersistMode::Buffer)?)
     }
 
     /// Returns when everything written so far is on disk.
@@ -213,40 +233,54 @@ impl Store {
         Ok(())
     }
 
-    /// Begins a new segment of this topic. What is written from now on goes there.
-    pub(super) fn begin_segment(&self, topic: Topic, first: Vec<u64>) -> Result<(), StoreError> {
-        let number = self.segments(topic).last().map_or(1, |segment| segment.number + 1);
-        let records = self.db.keyspace(&segment_name(topic, number), segment_options)?;
+    /// Makes the keyspace of this topic's next segment, where it is not there yet.
+    pub(super) fn make_spare(&self, topic: Topic) -> Result<(), StoreError> {
+        let mut spare = self.spares[topic as usize].lock().expect("no holder panics");
+        if spare.is_none() {
+            let number = self.segments(topic).last().map_or(1, |segment| segment.number + 1);
+            *spare = Some((number, self.db.keyspace(&segment_name(topic, number), segment_options)?));
+        }
+        Ok(())
+    }
+
+    /// Begins the topic's next segment, where its keyspace is ready: what is written from now on goes there.
+    pub(super) fn begin_segment(&self, topic: Topic, first: Vec<u64>) -> Result<bool, StoreError> {
+        // Held to the end, so that the next spare's number is that of this segment and one; not waited for, since it is
+        // also held while a spare is made.
+        let Ok(mut spare) = self.spares[topic as usize].try_lock() else { return Ok(false) };
+        let Some((number, records)) = spare.take() else { return Ok(false) };
         self.meta.insert(segment_row(topic, number), encode_offsets(&first))?;
-        // The keyspace is durable at once, its row and the records before it only now.
-        self.sync()?;
         let mut segments = self.segments_mut(topic);
         segments.push(Segment { number, records, first });
         if let Some(index) = segments.len().checked_sub(SEGMENTS_IN_MEMORY + 1) {
             segments[index].records.rotate_memtable()?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Deletes the segments of which everything is before `acked`. Returns how many are left.
-    pub(super) fn drop_segments(&self, topic: Topic, acked: &[u64]) -> Result<usize, StoreError> {
-        let gone: Vec<Segment> = {
-            let mut segments = self.segments_mut(topic);
-            // A segment ends where the next one begins; the last one stays, since it knows the next offsets.
-            let begun =
-                |segment: &Segment| segment.first.iter().zip(acked).all(|(first, acked)| first <= acked);
-            let keep = segments.iter().skip(1).take_while(|segment| begun(segment)).count();
-            segments.drain(..keep).collect()
-        };
-        if !gone.is_empty() {
-            // The deletion is durable at once; the cursors and the last segment's row must not come after it.
-            self.sync()?;
+    /// How many segments this topic has, and how many of them, the oldest, hold nothing from `acked` on.
+    ///
+    /// A segment ends where the next one begins; the last one stays, since it knows the next offsets.
+    pub(super) fn count_segments(&self, topic: Topic, acked: &[u64]) -> (usize, usize) {
+        let segments = self.segments(topic);
+        let ended = |next: &&Segment| next.first.iter().zip(acked).all(|(first, acked)| first <= acked);
+        (segments.len(), segments.iter().skip(1).take_while(ended).count())
+    }
+
+    /// Deletes the segments that hold nothing from `acked` on.
+    pub(super) fn drop_segments(&self, topic: Topic, acked: &[u64]) -> Result<(), StoreError> {
+        let (_, count) = self.count_segments(topic, acked);
+        if count == 0 {
+            return Ok(());
         }
+        let gone: Vec<Segment> = self.segments_mut(topic).drain(..count).collect();
+        // The deletion is durable at once; the cursors and the last segment's row must not come after it.
+        self.sync()?;
         for segment in gone {
             self.db.delete_keyspace(segment.records)?;
             self.meta.remove(segment_row(topic, segment.number))?;
         }
-        Ok(self.segments(topic).len())
+        Ok(())
     }
 
     /// Whether the disk takes a write and keeps it.
@@ -255,15 +289,15 @@ impl Store {
         self.sync()
     }
 
-    /// Lets fjall begin a new journal, and remove old ones, where it is time. `written`: the bytes written since this was
-    /// last done; set back to 0 then.
-    ///
-    /// fjall looks at its journals only when a memtable is flushed, and the memtables of segments hardly ever are.
-    pub(super) fn tidy_journal(&self, written: &mut u64) -> Result<(), StoreError> {
-        if *written >= JOURNAL_CHECK_BYTES {
-            *written = 0;
-            self.meta.insert("journal", [])?;
-            self.meta.rotate_memtable()?;
+    /// Lets fjall begin a new journal, and remove old ones. To be called each [`JOURNAL_CHECK_BYTES`]: fjall looks at its
+    /// journals only when it flushes a memtable, and those of segments are hardly ever flushed.
+    pub(super) fn tidy_journal(&self) -> Result<(), StoreError> {
+        self.meta.insert("journal", [])?;
+        self.meta.rotate_memtable()?;
+        // While a journal is begun its writers wait, also for a keyspace that is being made: not both at once.
+        let until = Instant::now() + JOURNAL_PATIENCE;
+        while self.meta.sealed_memtable_count() > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }
@@ -272,37 +306,24 @@ impl Store {
         self.segments[topic as usize].read().expect("no holder panics")
     }
 
-    fn segments_mut(&self, topic: Topic) -> std::sync::RwLockWriteGuard<'_, Vec<Segment>> {
+    fn segments_mut(&self, topic: Topic) -> RwLockWriteGuard<'_, Vec<Segment>> {
         self.segments[topic as usize].write().expect("no holder panics")
     }
 }
 
-/// What is written in one go: all of it or nothing.
-pub(super) struct Batch<'a> {
-    writes: WriteBatch,
-    meta: &'a Keyspace,
-    last: [Keyspace; Topic::ALL.len()],
-}
-
-impl Batch<'_> {
-    /// Adds a record.
-    pub(super) fn record(&mut self, topic: Topic, partition: u16, offset: u64, pack: &Bytes) {
-        self.writes.insert(&self.last[topic as usize], record_key(partition, offset), &pack[..]);
-    }
-
-    /// Moves a cursor.
-    pub(super) fn cursor(&mut self, topic: Topic, subscription: Subscription, partition: u16, acked: u64) {
-        self.writes.insert(self.meta, cursor_row(topic, subscription, partition), acked.to_be_bytes());
-    }
-
-    /// Hands the batch to the operating system: it survives the process from now on, but not a power cut.
-    pub(super) fn write(self) -> Result<(), StoreError> {
-        Ok(self.writes.commit()?)
-    }
+/// Adds a record to where its topic is [`Store::writing_to`]. It is in the process until the next [`Store::flush`].
+pub(super) fn append(
+    records: &Keyspace,
+    partition: u16,
+    offset: u64,
+    pack: &Bytes,
+) -> Result<(), StoreError> {
+    Ok(records.insert(record_key(partition, offset), &pack[..])?)
 }
 
 fn options(memtable_bytes: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
+        .manual_journal_persist(true)
         .max_memtable_size(memtable_bytes)
         .filter_policy(FilterPolicy::disabled())
         .data_block_size_policy(BlockSizePolicy::all(16 << 10))

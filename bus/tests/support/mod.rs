@@ -26,6 +26,8 @@ struct Receipts {
 
 impl Publishing {
     pub(crate) fn new(bus: &Bus, topic: Topic) -> Self {
+        // Shown where a test fails: what the log, and fjall, have to say.
+        let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let receipts = Arc::new(Receipts::default());
         let sink = Arc::clone(&receipts);
         let on_receipt = Arc::new(move |receipt| {
