@@ -43,6 +43,18 @@ pub enum AccountsError {
     /// `keys.json` holds no keys.
     #[error("{0}: {1}")]
     BadKeys(String, KeysError),
+    /// A minted token needs the user's id.
+    #[error("with --data, --as takes a user id, not {0:?}")]
+    NotANumber(String),
+    /// A name needs its password.
+    #[error("give --password for this name, or --data DIR and a user id")]
+    NoPassword,
+    /// Neither way to log in was given.
+    #[error("give --data DIR and a user id, or --http URL and a name with its password")]
+    NoWay,
+    /// The server's URL is not good.
+    #[error("{0}")]
+    Url(String),
     /// A call to the server failed.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -54,10 +66,7 @@ const MINTED_S: u64 = 3_600;
 impl Accounts {
     /// Users from `first` on, whose tokens are minted with the keys of a data folder.
     pub fn minted(data: &Path, first: u64, count: u32) -> Result<Self, AccountsError> {
-        let path = data.join("keys.json");
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(&path).map_err(|e| AccountsError::Keys(name.clone(), e))?;
-        let keys = Keys::from_json(&text).map_err(|e| AccountsError::BadKeys(name, e))?;
+        let keys = read_keys(data)?;
         let users = (first..first + u64::from(count)).map(UserId).collect();
         Ok(Self { users, edge: None, logins: Latency::default(), tokens: Tokens::Minted(Box::new(keys)) })
     }
@@ -117,6 +126,48 @@ impl Accounts {
     }
 }
 
+/// The token of one user's device, minted with the key of a data folder.
+pub fn mint_one(data: &Path, user: UserId, device: Device) -> Result<String, AccountsError> {
+    Ok(mint(&read_keys(data)?, user, device))
+}
+
+/// Logs a name in, registering it where it is new. Returns the user, the token and the edge's URL.
+pub fn log_in_by_name(
+    server: &Target,
+    name: &str,
+    password: &str,
+    device: Device,
+) -> Result<(UserId, String, String), HttpError> {
+    const TAKEN: u16 = 409;
+    let registration = json!({ "username": name, "password": password });
+    match http::post::<serde_json::Value>(server, "/api/v1/register", &registration) {
+        Ok(_) | Err(HttpError::Status { status: TAKEN, .. }) => {}
+        Err(e) => return Err(e),
+    }
+    log_in(server, name, password, device)
+}
+
+fn log_in(
+    server: &Target,
+    name: &str,
+    password: &str,
+    device: Device,
+) -> Result<(UserId, String, String), HttpError> {
+    let login = json!({ "username": name, "password": password, "device_type": device as u32 });
+    let answer: LoginAnswer = http::post(server, "/api/v1/login", &login)?;
+    let user = answer.user_id.parse().map_err(|_| {
+        HttpError::Malformed(server.host.clone(), format!("user_id {:?} is no number", answer.user_id))
+    })?;
+    Ok((UserId(user), answer.token, answer.edge))
+}
+
+fn read_keys(data: &Path) -> Result<Keys, AccountsError> {
+    let path = data.join("keys.json");
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(&path).map_err(|e| AccountsError::Keys(name.clone(), e))?;
+    Keys::from_json(&text).map_err(|e| AccountsError::BadKeys(name, e))
+}
+
 fn mint(keys: &Keys, user: UserId, device: Device) -> String {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     keys.sign(&Claims {
@@ -154,15 +205,11 @@ fn register_and_log_in(server: &Target, name: &str, devices: u32) -> Result<Sess
         Session { user: UserId(0), tokens: Vec::new(), edge: String::new(), login_us: Vec::new() };
     for device in &Device::ALL[..devices as usize] {
         let started = Instant::now();
-        let login = json!({ "username": name, "password": password, "device_type": *device as u32 });
-        let answer: LoginAnswer = http::post(server, "/api/v1/login", &login)?;
+        let (user, token, edge) = log_in(server, name, &password, *device)?;
         session.login_us.push(started.elapsed().as_micros() as u64);
-        let user = answer.user_id.parse().map_err(|_| {
-            HttpError::Malformed(server.host.clone(), format!("user_id {:?} is no number", answer.user_id))
-        })?;
-        session.user = UserId(user);
-        session.tokens.push(answer.token);
-        session.edge = answer.edge;
+        session.user = user;
+        session.tokens.push(token);
+        session.edge = edge;
     }
     Ok(session)
 }

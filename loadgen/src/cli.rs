@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use petrel_protocol::ids::Device;
 
-use crate::report::Report;
+use crate::chat::{self, Chat};
+use crate::idle::{self, Idle};
 use crate::run::{self, Options, RunError};
 
 /// Many clients that measure Petrel and prove that nothing was lost.
@@ -21,6 +24,10 @@ enum Command {
     /// Runs a scenario and judges it. Exit code 0: clean; 1: a violation; 2: it could not be run; 3: the generator lagged,
     /// so that its numbers mean nothing.
     Run(Run),
+    /// Measures what an idle, logged-in connection costs the server in memory. Exit code 1: above --bytes-max.
+    Idle(IdleArgs),
+    /// Chats by hand: lines that are typed are sent; /read, /recall and /quit are commands.
+    Chat(ChatArgs),
 }
 
 /// Where the server is.
@@ -54,6 +61,58 @@ struct Run {
     threads: u32,
 }
 
+#[derive(Debug, Args)]
+struct IdleArgs {
+    /// Connections at most.
+    #[arg(long, default_value_t = 15_000)]
+    connections: u32,
+    /// The number of connections at which the slope begins.
+    #[arg(long, default_value_t = 5_000)]
+    from: u32,
+    /// The first user's id; fresh ones where it is not given.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    first_user: u64,
+    /// Connections opened a second.
+    #[arg(long, default_value_t = 2_000.0)]
+    ramp: f64,
+    /// Connections from one source address.
+    #[arg(long, default_value_t = 12_000)]
+    per_source: u32,
+    /// Seconds that the server is left alone before its memory is read.
+    #[arg(long, default_value_t = 20.0)]
+    settle: f64,
+    /// Bytes a connection above which the exit code is 1.
+    #[arg(long, default_value_t = 256.0)]
+    bytes_max: f64,
+    #[command(flatten)]
+    place: Place,
+    /// Writes the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ChatArgs {
+    /// Who you are: a user id with --data, else a name, which is registered if it is new.
+    #[arg(long = "as", value_name = "U")]
+    user: String,
+    /// The other's user id.
+    #[arg(long, value_name = "V")]
+    to: u64,
+    /// The password of a name.
+    #[arg(long, env = "PETREL_PASSWORD")]
+    password: Option<String>,
+    /// The device type: android, ios, mini-program, web, desktop or bot.
+    #[arg(long, default_value = "desktop", value_parser = parse_device)]
+    device: Device,
+    #[command(flatten)]
+    place: Place,
+}
+
+fn parse_device(name: &str) -> Result<Device, String> {
+    Device::from_name(name).ok_or_else(|| "give android, ios, mini-program, web, desktop or bot".to_owned())
+}
+
 /// Exit code where nothing could be run.
 const UNUSABLE: u8 = 2;
 
@@ -62,6 +121,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let code = match cli.command {
         Command::Run(command) => run_command(&command),
+        Command::Idle(command) => idle_command(&command),
+        Command::Chat(command) => chat_command(&command),
     };
     match code {
         Ok(code) => ExitCode::from(code),
@@ -101,7 +162,41 @@ fn run_command(command: &Run) -> Result<u8, RunError> {
     Ok(report.verdict.exit_code())
 }
 
-fn write_json(path: &PathBuf, report: &Report) -> Result<(), RunError> {
+fn idle_command(command: &IdleArgs) -> Result<u8, RunError> {
+    let what = Idle {
+        steps: vec![command.from, command.connections],
+        first_user: command.first_user,
+        ramp_per_s: command.ramp,
+        connections_per_source: command.per_source,
+        settle: Duration::from_secs_f64(command.settle),
+    };
+    let slope = idle::measure(&what, &command.place.options())?;
+    for step in &slope.steps {
+        println!(
+            "{:>8} connections: {:>8.2} MB resident",
+            step.connections,
+            step.resident_bytes as f64 / 1e6
+        );
+    }
+    println!("{:.0} bytes a connection", slope.bytes_per_connection);
+    if let Some(path) = &command.json {
+        write_json(path, &slope)?;
+    }
+    Ok(u8::from(slope.bytes_per_connection > command.bytes_max))
+}
+
+fn chat_command(command: &ChatArgs) -> Result<u8, RunError> {
+    let who = Chat {
+        user: command.user.clone(),
+        password: command.password.clone(),
+        to: command.to,
+        device: command.device,
+    };
+    chat::run(&who, &command.place.options())?;
+    Ok(0)
+}
+
+fn write_json(path: &PathBuf, report: &impl serde::Serialize) -> Result<(), RunError> {
     let json = serde_json::to_string_pretty(report).expect("a report is JSON");
     std::fs::write(path, json + "\n").map_err(|e| RunError::Unwritable(path.display().to_string(), e))
 }

@@ -40,7 +40,7 @@ impl Contents {
         const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 .";
         // Twice the largest, so that each message's filler can start elsewhere.
         let mut rng = crate::random::Random::new(u64::from(nonce));
-        let filler = (0..bytes_max * 2).map(|_| LETTERS[(rng.next() % 64) as usize] as char).collect();
+        let filler = (0..bytes_max * 2).map(|_| LETTERS[(rng.bits() % 64) as usize] as char).collect();
         Self { nonce, filler }
     }
 

@@ -119,7 +119,7 @@ impl<W: Watch> Steps<'_, W> {
         self.watch.load_ends();
 
         self.step(Stage::Drain);
-        self.until(settle, |s| s.board.sum(|g| g.pending.load(Acquire).into()) == 0 || s.all_away());
+        self.until(settle, |s| s.board.sum(|g| g.pending.load(Acquire).into()) == 0);
         self.step(Stage::Gather);
         self.until(settle + ramp, |s| s.board.is_quiet(s.now(), quiet));
         self.step(Stage::Resync);
@@ -131,11 +131,6 @@ impl<W: Watch> Steps<'_, W> {
 
     fn now(&self) -> Stamp {
         self.plan.clock.stamp()
-    }
-
-    /// Whether what is still pending belongs to devices that are offline: only their return settles it.
-    fn all_away(&self) -> bool {
-        self.board.sum(|g| g.connected.load(Acquire).into()) == 0
     }
 
     fn step(&mut self, stage: Stage) {

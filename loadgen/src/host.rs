@@ -27,6 +27,7 @@ impl Usage {
     }
 
     /// What was used since `before`; the memory is that of now.
+    #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         Self {
             user_s: self.user_s - before.user_s,

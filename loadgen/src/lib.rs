@@ -5,11 +5,13 @@
 //! bug cannot hide in both ends.
 
 pub mod accounts;
+pub mod chat;
 pub mod cli;
 pub mod content;
 pub mod crew;
 pub mod host;
 pub mod http;
+pub mod idle;
 pub mod measure;
 pub mod pace;
 pub mod plan;

@@ -57,6 +57,15 @@ pub enum RunError {
     /// More connections than this process may have.
     #[error("{0} connections are more than the {1} files that may be open: raise `ulimit -n`, or use fewer")]
     TooMany(u32, u64),
+    /// Nothing to take a slope of.
+    #[error("give at least two numbers of connections, rising")]
+    Steps,
+    /// Connections were not all there.
+    #[error("{0} of {1} connections were ready in time")]
+    Ramp(u64, u32),
+    /// The server's memory is unknown.
+    #[error("the server's memory cannot be read: give its --http URL, or run on its machine with its rights")]
+    NoMemory,
     /// The report cannot be written.
     #[error("cannot write {0}: {1}")]
     Unwritable(String, std::io::Error),
@@ -73,10 +82,7 @@ pub fn run_file(path: &Path, options: &Options) -> Result<Report, RunError> {
 /// Runs a scenario.
 pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError> {
     scenario.seed = options.seed.unwrap_or(scenario.seed);
-    let files = host::open_files_max();
-    if u64::from(scenario.connections()) + FILES_BESIDES > files {
-        return Err(RunError::TooMany(scenario.connections(), files));
-    }
+    check_files(scenario.connections())?;
     let (plan, edge) = plan(scenario, options)?;
     let plan = Arc::new(plan);
     let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
@@ -89,6 +95,15 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError
         generator: view.generator.used(),
     };
     Ok(Report::new(&plan, &edge, &outcome.measures, outcome.judgement, &seen))
+}
+
+/// Whether this process may have so many connections.
+pub fn check_files(connections: u32) -> Result<(), RunError> {
+    let files = host::open_files_max();
+    if u64::from(connections) + FILES_BESIDES > files {
+        return Err(RunError::TooMany(connections, files));
+    }
+    Ok(())
 }
 
 /// Brings users, tokens and addresses together. Returns the edge's URL too.

@@ -222,6 +222,9 @@ impl Scenario {
 
     fn fault(&self) -> Option<&'static str> {
         let is_share = |share: f64| (0.0..=1.0).contains(&share);
+        // Not a number is none of these.
+        let is_positive = |value: f64| value > 0.0;
+        let is_natural = |value: f64| value >= 0.0;
         let has_load = self.messages > 0 || self.duration_s > 0.0 || !self.phases.is_empty();
         let largest = petrel_protocol::limits::CONTENT_BYTES_MAX;
         let sizes = self.payload_sizes();
@@ -231,9 +234,9 @@ impl Scenario {
             (self.users < 2, "`users` must be at least 2"),
             (self.users > 10_000_000, "`users` must be at most 10000000"),
             (!(1..=6).contains(&self.devices), "`devices` must be 1 to 6"),
-            (!(self.ramp_per_s >= 1.0), "`ramp_per_s` must be at least 1"),
+            (!is_natural(self.ramp_per_s - 1.0), "`ramp_per_s` must be at least 1"),
             (self.connections_per_source == 0, "`connections_per_source` must be at least 1"),
-            (!(self.rate >= 0.0), "`rate` must not be negative"),
+            (!is_natural(self.rate), "`rate` must not be negative"),
             (
                 has_load && self.phases.is_empty() && self.rate == 0.0 && self.window == 0,
                 "give `rate` or `window`",
@@ -258,13 +261,13 @@ impl Scenario {
                 "fixed pairs need an even number of users",
             ),
             (!(0.0..=0.9).contains(&self.offline_share), "`offline_share` must be 0 to 0.9"),
-            (!(self.offline_s > 0.0), "`offline_s` must be above 0"),
-            (!(self.churn_per_s >= 0.0), "`churn_per_s` must not be negative"),
+            (!is_positive(self.offline_s), "`offline_s` must be above 0"),
+            (!is_natural(self.churn_per_s), "`churn_per_s` must not be negative"),
             (!is_share(self.recall_share), "`recall_share` must be 0 to 1"),
             (!is_share(self.read_share), "`read_share` must be 0 to 1"),
             (self.pipeline == 0, "`pipeline` must be at least 1"),
-            (!(self.answer_s > 0.0), "`answer_s` must be above 0"),
-            (!(self.settle_s > 0.0), "`settle_s` must be above 0"),
+            (!is_positive(self.answer_s), "`answer_s` must be above 0"),
+            (!is_positive(self.settle_s), "`settle_s` must be above 0"),
         ];
         checks.into_iter().find(|(is_fault, _)| *is_fault).map(|(_, text)| text)
     }

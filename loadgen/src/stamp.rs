@@ -36,6 +36,7 @@ impl Stamp {
     }
 
     /// This, so much later.
+    #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add((time.as_micros() as u64 / STEP_US) as u32))
     }

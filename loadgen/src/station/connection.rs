@@ -60,7 +60,7 @@ impl Station {
         let plan = &self.plan;
         let (number, nonce) = {
             let mut inner = self.inner.borrow_mut();
-            let nonce = [inner.random.next().to_be_bytes(), inner.random.next().to_be_bytes()];
+            let nonce = [inner.random.bits().to_be_bytes(), inner.random.bits().to_be_bytes()];
             (inner.devices[d].number, nonce)
         };
         let mut bytes = [0; 16];
@@ -171,43 +171,60 @@ fn feed(station: &Station, d: usize, decoder: &mut Decoder, bytes: &mut [u8]) ->
 }
 
 async fn write_all<W: AsyncWriteRent>(station: Rc<Station>, d: usize, mut write: W) {
-    while let Some((bytes, is_last)) = station.wait(d, Slot::Egress, take_egress).await {
-        let (result, mut bytes) = monoio::select! {
+    loop {
+        let (bytes, is_last) = match station.wait(d, Slot::Egress, take_egress).await {
+            Egress::Bytes(bytes) => (bytes, false),
+            Egress::Last(bytes) => (bytes, true),
+            Egress::Gone => return,
+        };
+        let (result, bytes) = monoio::select! {
             written = write.write_all(bytes) => written,
             () = station.wait_abort(d, Slot::WriteAbort) => return,
         };
-        bytes.clear();
-        let mut inner = station.inner.borrow_mut();
-        let device = &mut inner.devices[d];
-        if bytes.capacity() <= READ_BYTES {
-            device.spare = bytes;
-        }
         if result.is_err() {
             let now = station.plan.clock.stamp();
-            device.hang_up(now, false);
+            station.inner.borrow_mut().devices[d].hang_up(now, false);
             return;
         }
-        drop(inner);
         if is_last {
+            // A connection that cannot be shut down is gone already.
             let _ = write.shutdown().await;
             return;
         }
+        station.inner.borrow_mut().devices[d].give_back(bytes);
     }
 }
 
-/// What is to be written and whether it is the last; `Some(None)` where there is nobody to write to.
-fn take_egress(device: &mut Device) -> Option<Option<(Vec<u8>, bool)>> {
+/// What is to be written.
+enum Egress {
+    Bytes(Vec<u8>),
+    Last(Vec<u8>),
+    /// There is nobody to write to.
+    Gone,
+}
+
+fn take_egress(device: &mut Device) -> Option<Egress> {
     match device.link {
-        Link::Down | Link::Aborting => Some(None),
+        Link::Down | Link::Aborting => Some(Egress::Gone),
         Link::Closing => {
             let payload = close_payload(close::NORMAL, "");
             encode_frame(&mut device.egress, Opcode::Close, &payload, Some([7; 4]));
-            Some(Some((std::mem::take(&mut device.egress), true)))
+            Some(Egress::Last(std::mem::take(&mut device.egress)))
         }
         Link::Up if device.egress.is_empty() => None,
         Link::Up => {
             let spare = std::mem::take(&mut device.spare);
-            Some(Some((std::mem::replace(&mut device.egress, spare), false)))
+            Some(Egress::Bytes(std::mem::replace(&mut device.egress, spare)))
+        }
+    }
+}
+
+impl Device {
+    /// Keeps an emptied buffer for its memory, unless one burst made it large.
+    fn give_back(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() <= READ_BYTES {
+            bytes.clear();
+            self.spare = bytes;
         }
     }
 }

@@ -62,6 +62,13 @@ impl Station {
             // In a closed loop those that were away wait for their turn.
             inner.wake_sender();
         }
+        if stage == Stage::Ramp {
+            for d in 0..inner.devices.len() {
+                if !inner.devices[d].is_wanted && self.board.is_within_limit(inner.devices[d].number) {
+                    inner.want(d, true, now);
+                }
+            }
+        }
         let is_over = stage == Stage::End && inner.close_some(now);
         let mono_ms = self.plan.clock.now().mono_ms;
         for d in 0..inner.devices.len() {
@@ -86,8 +93,9 @@ impl Station {
         gauges.ready.store(count(|d| d.is_wanted && d.link == Link::Up && d.client.is_ready()), Release);
         gauges.wanted.store(count(|d| d.is_wanted), Release);
         gauges.synced.store(count(|d| d.has_resynced), Release);
-        gauges.pending.store(sum(|d| d.client.pending()), Release);
-        gauges.gaps.store(sum(|d| d.client.gaps()), Release);
+        // Only their return settles what those who are away have left.
+        gauges.pending.store(sum(|d| if d.is_wanted { d.client.pending() } else { 0 }), Release);
+        gauges.gaps.store(sum(|d| if d.is_wanted { d.client.gaps() } else { 0 }), Release);
         let counts = &inner.measures.counts;
         gauges.offered.store(counts.offered, Release);
         gauges.accepted.store(counts.accepted, Release);

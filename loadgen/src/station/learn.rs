@@ -59,7 +59,7 @@ impl Inner {
 
     fn frame(&mut self, d: usize, opcode: Opcode, payload: &[u8]) {
         // The mask is for proxies between; it need not be unpredictable to a server that we test.
-        let key = (self.random.next() as u32).to_ne_bytes();
+        let key = (self.random.bits() as u32).to_ne_bytes();
         let device = &mut self.devices[d];
         encode_frame(&mut device.egress, opcode, payload, Some(key));
         device.ring(Slot::Egress);
@@ -175,8 +175,11 @@ impl Inner {
         sent.msg_id = msg_id;
         let (intended, to) = (sent.intended, sent.to);
         self.measures.counts.accepted += 1;
-        let phase = self.plan.phase_at(self.load_start, intended);
-        self.measures.time_in_phase(Timed::Accept, phase, at.us_since(intended));
+        // Who left with a send under way has made it wait.
+        if self.devices[d].closing_at < intended {
+            let phase = self.plan.phase_at(self.load_start, intended);
+            self.measures.time_in_phase(Timed::Accept, phase, at.us_since(intended));
+        }
         if let Some(second) = self.measures.second(self.load_start, at) {
             second.accepted += 1;
         }
@@ -250,7 +253,7 @@ impl Inner {
         if is_first_delivery {
             sent.delivered = at;
         }
-        if is_first_delivery && !was_offline {
+        if is_first_delivery && !was_offline && self.devices[d].closing_at < intended {
             self.measures.time(Timed::EndToEnd, at.us_since(intended));
         }
         if now < before && is_late_receipt {

@@ -137,14 +137,14 @@ enum Slot {
 }
 
 impl Device {
-    fn new(number: u32, plan: &Plan) -> Self {
+    fn new(number: u32, plan: &Plan, board: &Board) -> Self {
         let user = number / plan.scenario.devices;
         Self {
             number,
             user,
             client: Client::new(plan.accounts.users[user as usize], Arc::clone(&plan.client)),
             link: Link::Down,
-            is_wanted: true,
+            is_wanted: board.is_within_limit(number),
             resync_connects: 0,
             has_resynced: false,
             hold_until: Stamp::NEVER,
@@ -194,7 +194,7 @@ impl Station {
         let devices = users.flat_map(|user| user * scenario.devices..(user + 1) * scenario.devices);
         let inner = Inner {
             number,
-            devices: devices.map(|device| Device::new(device, &plan)).collect(),
+            devices: devices.map(|device| Device::new(device, &plan, &board)).collect(),
             records: Records::default(),
             measures: Measures::new(plan.phases().len()),
             random: Random::new(scenario.seed.wrapping_mul(0x1_0001).wrapping_add(u64::from(number))),
@@ -218,13 +218,11 @@ impl Station {
     async fn wait<T>(&self, d: usize, slot: Slot, mut ready: impl FnMut(&mut Device) -> Option<T>) -> T {
         std::future::poll_fn(|cx| {
             let device = &mut self.inner.borrow_mut().devices[d];
-            match ready(device) {
-                Some(found) => Poll::Ready(found),
-                None => {
-                    device.wakers[slot as usize] = Some(cx.waker().clone());
-                    Poll::Pending
-                }
+            if let Some(found) = ready(device) {
+                return Poll::Ready(found);
             }
+            device.wakers[slot as usize] = Some(cx.waker().clone());
+            Poll::Pending
         })
         .await
     }

@@ -71,7 +71,11 @@ impl Facts {
         near.sort_by_key(|(_, s)| s.intended.0.abs_diff(sent.intended.0));
         near.truncate(2 * NEIGHBOURS as usize);
         near.sort_by_key(|(_, s)| s.intended);
-        near.iter().map(|(m, s)| format!("  {}", self.one(*m, s))).collect()
+        let mut text = String::new();
+        for (message, sent) in near {
+            write!(text, "  {}", self.one(message, sent)).expect("a String grows");
+        }
+        text
     }
 
     fn one(&self, message: MessageRef, sent: &Sent) -> String {

@@ -153,7 +153,9 @@ fn refusals_are_kept() {
     let refused = |marks: &'static [Marks]| {
         after(move |f| {
             f.sent[0][2].accepted = Stamp::NEVER;
-            marks.iter().for_each(|m| f.sent[0][2].marks.set(*m));
+            for mark in marks {
+                f.sent[0][2].marks.set(*mark);
+            }
         })
     };
     assert_eq!(refused(&[Marks::REFUSED]), [Violation::RefusedDelivered]);
