@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use petrel_bus::calls::{EdgeCall, Reply};
 use petrel_bus::{Bus, Consumer, SubscribeError};
@@ -21,6 +21,9 @@ use crate::service::Directory;
 
 /// Answers of edges are collected this often while nothing needs them sooner: acknowledging the log can wait.
 const COLLECT_MS: u64 = 50;
+/// Rounds begin at least this far apart, unless the round before was full: under load, more events then share a look-up
+/// and a wake-up of each shard, and a message is at most this much later.
+const ROUND_GAP: Duration = Duration::from_micros(500);
 /// What is under way gets this long to be answered when router stops. The rest is pushed again at the next start.
 const STOP_MS: u64 = 2_000;
 
@@ -45,6 +48,8 @@ impl Driver {
             directory,
             readers,
             next_reader: 0,
+            is_behind: false,
+            round_at: Instant::now(),
             fanout: Fanout::new(),
             outputs: Vec::new(),
             mail: mail.clone(),
@@ -63,7 +68,7 @@ impl Driver {
 
     /// Reads no more, waits a while for what is under way, acknowledges it, and joins the thread.
     pub(crate) fn stop(self) {
-        self.mail.lock().is_stopping = true;
+        self.mail.lock().stage = Stage::Stopping;
         self.mail.notify.notify_one();
         if self.thread.join().is_err() {
             tracing::error!("the fan-out's thread had panicked");
@@ -92,14 +97,24 @@ struct Letters {
     answers: Vec<(u64, Option<DeliverReply>)>,
     /// The driver sleeps until the next answer; else it collects them when it comes by.
     is_awaited: bool,
-    is_stopping: bool,
-    is_over: bool,
+    /// A partition is read no more.
+    is_partial: bool,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Running,
+    Stopping,
+    Over,
 }
 
 impl Mail {
-    /// Whether the fan-out runs.
+    /// Whether the fan-out runs and reads every partition.
     pub(crate) fn is_running(&self) -> bool {
-        !self.lock().is_over
+        let letters = self.lock();
+        letters.stage != Stage::Over && !letters.is_partial
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Letters> {
@@ -129,6 +144,10 @@ struct Work {
     readers: Vec<Reader>,
     /// Whose turn it is to be read first, so that no partition starves another.
     next_reader: usize,
+    /// The latest round was full: more is there.
+    is_behind: bool,
+    /// When the latest round began.
+    round_at: Instant,
     fanout: Fanout,
     outputs: Vec<Output>,
     mail: Arc<Mail>,
@@ -146,7 +165,7 @@ impl Work {
                 if self.fanout.is_idle() || now.mono_ms >= stop_at_ms {
                     break;
                 }
-            } else if self.fanout.has_room() {
+            } else if self.is_behind && self.fanout.has_room() {
                 let records = self.read(None);
                 if !records.is_empty() {
                     self.input(Input::Records(records));
@@ -156,6 +175,10 @@ impl Work {
             if let Some((reader, record)) = self.wait(is_stopping).await {
                 match record {
                     Some(record) => {
+                        if let Some(early) = ROUND_GAP.checked_sub(self.round_at.elapsed()) {
+                            // Nothing else runs on this thread.
+                            std::thread::sleep(early);
+                        }
                         let records = self.read(Some((reader, record)));
                         self.input(Input::Records(records));
                     }
@@ -163,7 +186,7 @@ impl Work {
                 }
             }
         }
-        self.mail.lock().is_over = true;
+        self.mail.lock().stage = Stage::Over;
     }
 
     /// Takes the edges' answers; whether router stops.
@@ -171,7 +194,7 @@ impl Work {
         let (answers, is_stopping) = {
             let mut letters = self.mail.lock();
             letters.is_awaited = false;
-            (std::mem::take(&mut letters.answers), letters.is_stopping)
+            (std::mem::take(&mut letters.answers), letters.stage == Stage::Stopping)
         };
         for (ticket, answer) in answers {
             self.input(Input::Answered { ticket, answer });
@@ -213,6 +236,8 @@ impl Work {
             }
         }
         self.next_reader = (start + 1) % count;
+        self.is_behind = !has_room;
+        self.round_at = Instant::now();
         records
     }
 
@@ -221,7 +246,7 @@ impl Work {
         let may_read = !is_stopping && self.fanout.has_room();
         {
             let mut letters = self.mail.lock();
-            if !letters.answers.is_empty() || letters.is_stopping != is_stopping {
+            if !letters.answers.is_empty() || (letters.stage == Stage::Stopping) != is_stopping {
                 return None;
             }
             letters.is_awaited = !may_read;
@@ -263,11 +288,16 @@ impl Work {
         }
     }
 
-    /// A partition ended: the bus was closed, or another router took over.
+    /// A partition ended: the bus was closed or cannot be read, or another router took over. The others go on.
     fn close(&mut self, reader: usize) {
         let reader = &mut self.readers[reader];
         reader.is_open = false;
-        tracing::info!("partition {} of {} is read no more", reader.partition, reader.topic.name());
+        self.mail.lock().is_partial = true;
+        tracing::error!(
+            "partition {} of {} is read no more: nothing of it is delivered live; restart Petrel, unless another router took over or the log was closed",
+            reader.partition,
+            reader.topic.name()
+        );
     }
 
     /// Gives the machine an input and does what comes of it.

@@ -53,6 +53,10 @@ impl Entry {
 pub(super) struct Table {
     /// Places of entries, by the hash of their users.
     index: HashTable<u32>,
+    #[expect(
+        clippy::vec_box,
+        reason = "chunks in the vector itself would be moved, and doubled, as it grows"
+    )]
     chunks: Vec<Box<[Entry; CHUNK]>>,
     /// Places that were ever used.
     used: u32,
