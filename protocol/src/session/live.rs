@@ -2,6 +2,7 @@
 
 use prost::Message;
 
+use super::up::key_of;
 use super::window::{Kind, Shown};
 use super::{Output, Outputs, Phase, Session, Shared};
 use crate::calls::{Own, Push, delivery::What};
@@ -114,8 +115,9 @@ impl Session {
     fn status(&mut self, told: events::Status, out: &mut Outputs) {
         let to = self.user.0;
         let work = self.work();
-        work.publishing.overtake(told.msg_id);
-        if !work.statuses.rise(told.msg_id, told.status) {
+        let key = key_of(told.msg_id, &told.client_msg_id);
+        work.publishing.overtake(key);
+        if !work.statuses.rise(key, told.status) {
             return;
         }
         out.packet(
@@ -182,17 +184,24 @@ impl Session {
     /// A resend of what has its seq already: tell the ids under which it stands.
     fn duplicate(&mut self, duplicate: Duplicate, shared: &mut Shared, out: &mut Outputs) {
         self.stored_again(shared);
+        if duplicate.is_recall {
+            // The first recall's row says all of it, and its seq is no message's.
+            return;
+        }
         let to = self.user.0;
-        let ack = C2cAckReq {
-            client_msg_id: duplicate.client_msg_id,
-            msg_id: duplicate.msg_id,
-            from: 0,
-            to,
-            status: status::ACCEPTED,
-            seq: duplicate.seq,
-        };
         let work = self.work();
-        if work.statuses.rise(ack.msg_id, status::ACCEPTED) || duplicate.resent_msg_id != duplicate.msg_id {
+        let key = key_of(duplicate.msg_id, &duplicate.client_msg_id);
+        let is_news = work.statuses.rise(key, status::ACCEPTED);
+        if is_news || duplicate.resent_msg_id != duplicate.msg_id {
+            let ack = C2cAckReq {
+                client_msg_id: duplicate.client_msg_id,
+                msg_id: duplicate.msg_id,
+                from: 0,
+                to,
+                // The ids are news; the status must not fall with them.
+                status: work.statuses.highest(key),
+                seq: duplicate.seq,
+            };
             out.packet(MsgType::C2cAck, &ack);
         }
     }

@@ -157,13 +157,14 @@ fn own(world: &mut World, seq: u64, msg_id: u64, is_offline: bool) -> Vec<Seen> 
         conversation: Some(ConversationId::of_users(ME, PEER).into()),
         seq,
         msg_id,
+        client_msg_id: message(1).client_msg_id,
         is_offline,
         ..Default::default()
     })))
 }
 
 fn status_of(world: &mut World, msg_id: u64, status: i32) -> Vec<Seen> {
-    let told = Status { msg_id, status, seq: 1, ..Default::default() };
+    let told = Status { msg_id, client_msg_id: message(1).client_msg_id, status, seq: 1 };
     world.give(Input::Delivery(What::Status(StatusUpdate { conversation: None, status: Some(told) })))
 }
 
@@ -628,4 +629,39 @@ fn a_draining_edge_takes_no_sends_but_settles_what_it_took() {
 #[test]
 fn an_idle_session_is_small() {
     assert!(size_of::<Session>() <= 32, "{}", size_of::<Session>());
+}
+
+#[test]
+fn sends_of_unknown_outcome_are_taken_again_in_their_order() {
+    let mut world = World::live();
+    let tickets: Vec<_> = (1..=3).map(|n| published(&world.send(n)).1).collect();
+    for ticket in tickets {
+        world.give(Input::Published(ticket, Outcome::Unknown));
+    }
+    for n in 1..=3 {
+        published(&world.send(n));
+    }
+}
+
+#[test]
+fn a_resend_under_another_msg_id_is_not_told_as_accepted_after_it_was_delivered() {
+    let mut world = World::live();
+    let first = published(&world.send(1)).1;
+    world.give(Input::Published(first, Outcome::Accepted));
+    status_of(&mut world, 1_999, status::DELIVERED);
+    let resend = C2cSendReq { attempt: Some(1), ..message(1) };
+    let second = published(&world.packet(MsgType::C2cSend, &resend)).1;
+    assert!(world.give(Input::Published(second, Outcome::Accepted)).is_empty(), "1 after 3 is silent");
+}
+
+#[test]
+fn what_is_a_duplicate_tells_no_lower_status_and_no_recall() {
+    let mut world = World::live();
+    status_of(&mut world, 50, status::DELIVERED);
+    let client_msg_id = message(1).client_msg_id;
+    let duplicate = events::Duplicate { client_msg_id, msg_id: 50, resent_msg_id: 51, seq: 4, is_recall: false };
+    let seen = world.give(Input::Delivery(What::Duplicate(duplicate.clone())));
+    assert_eq!(statuses(&seen), [status::DELIVERED], "the ids are news, the status stays");
+    let recall = events::Duplicate { is_recall: true, seq: 9, ..duplicate };
+    assert!(world.give(Input::Delivery(What::Duplicate(recall))).is_empty(), "9 is no message's seq");
 }

@@ -50,6 +50,11 @@ pub(super) struct Ids {
     pub(super) client_msg_id: Bytes,
 }
 
+/// What stands for a message in a session's memory: a resend may have another msg_id, but never another client_msg_id.
+pub(super) fn key_of(msg_id: u64, client_msg_id: &[u8]) -> u64 {
+    if client_msg_id.is_empty() { msg_id } else { crate::map::fingerprint(0, &[client_msg_id]) }
+}
+
 /// A send or recall that the bus has not receipted.
 #[derive(Debug)]
 struct Publication {
@@ -93,9 +98,10 @@ impl Publishing {
         Some(settled)
     }
 
-    /// A status above 1 of this message was sent: its receipt stays silent.
-    pub(super) fn overtake(&mut self, msg_id: u64) {
-        for publication in self.waiting.iter_mut().filter(|p| p.ids.msg_id == msg_id) {
+    /// A status above 1 of the message of this key was sent: its receipt stays silent.
+    pub(super) fn overtake(&mut self, key: u64) {
+        let is_it = |p: &&mut Publication| key_of(p.ids.msg_id, &p.ids.client_msg_id) == key;
+        for publication in self.waiting.iter_mut().filter(is_it) {
             publication.is_overtaken = true;
         }
     }
@@ -123,14 +129,14 @@ impl Held {
     }
 }
 
-/// The highest statuses of a session's latest own messages.
+/// The highest statuses of a session's latest own messages, by [`key_of`].
 #[derive(Debug, Default)]
 pub(super) struct Statuses(VecDeque<(u64, i32)>);
 
 impl Statuses {
     /// Whether `status` is news for this message, which it then is no more.
-    pub(super) fn rise(&mut self, msg_id: u64, status: i32) -> bool {
-        if let Some((_, known)) = self.0.iter_mut().rev().find(|(id, _)| *id == msg_id) {
+    pub(super) fn rise(&mut self, key: u64, status: i32) -> bool {
+        if let Some((_, known)) = self.0.iter_mut().rev().find(|(k, _)| *k == key) {
             let is_news = status > *known;
             *known = status.max(*known);
             return is_news;
@@ -138,8 +144,13 @@ impl Statuses {
         if self.0.len() >= limits::SESSION_STATUSES {
             self.0.pop_front();
         }
-        self.0.push_back((msg_id, status));
+        self.0.push_back((key, status));
         true
+    }
+
+    /// The highest status known of this message, or 0.
+    pub(super) fn highest(&self, key: u64) -> i32 {
+        self.0.iter().rev().find(|(k, _)| *k == key).map_or(0, |(_, status)| *status)
     }
 }
 
@@ -278,7 +289,8 @@ impl Session {
                 let text = "an earlier message here has an unknown outcome: send that one again first";
                 return Some((Code::HeldBack, text, 0));
             }
-            work.held.swap_remove(i);
+            // Those behind it keep their order: they are sent again in it.
+            work.held.remove(i);
         }
         None
     }
@@ -307,7 +319,9 @@ impl Session {
         work.used_at = super::quarters(now);
         work.unstored += 1;
         shared.unstored += 1;
-        let publication = Publication { conversation, ids, kind, is_settled: false, is_overtaken: false };
+        // A resend of what is known to be delivered is not told as accepted only.
+        let is_overtaken = work.statuses.highest(key_of(ids.msg_id, &ids.client_msg_id)) > status::ACCEPTED;
+        let publication = Publication { conversation, ids, kind, is_settled: false, is_overtaken };
         let ticket = work.publishing.add(publication);
         out.push(Output::Publish(conversation, Box::new(event), ticket));
     }
