@@ -6,7 +6,7 @@
 //! | verb and fields | meaning |
 //! | --- | --- |
 //! | `opened in-order\|as-it-comes` | the device exists from here on, before any message; whether it shows rows in order |
-//! | `connected`, `disconnected` | a connection is up, or gone |
+//! | `connecting`, `connected`, `disconnected` | it begins to connect; a connection is up, or gone |
 //! | `send TO ID CONTENT` | it was asked to send a message |
 //! | `accepted ID` | the send was accepted |
 //! | `postponed ID certain\|uncertain` | refused for now; whether that attempt certainly left nothing behind |
@@ -66,6 +66,7 @@ pub enum Content {
 #[expect(missing_docs, reason = "the module's table documents the variants and their fields")]
 pub enum What {
     Opened { shows_in_order: bool },
+    Connecting,
     Connected,
     Disconnected,
     Send { to: u64, id: Id, content: u64 },
@@ -127,6 +128,7 @@ impl fmt::Display for What {
             Self::Opened { shows_in_order } => {
                 write!(f, "opened {}", word(shows_in_order, "in-order", "as-it-comes"))
             }
+            Self::Connecting => f.write_str("connecting"),
             Self::Connected => f.write_str("connected"),
             Self::Disconnected => f.write_str("disconnected"),
             Self::Send { to, id, content } => write!(f, "send {to} {id} {content:016x}"),
@@ -199,6 +201,7 @@ fn parse(line: &str) -> Option<Entry> {
     let device = Device { user: words.number()?, kind: words.number()?.try_into().ok()? };
     let what = match words.0.next()? {
         "opened" => What::Opened { shows_in_order: words.either("in-order", "as-it-comes")? },
+        "connecting" => What::Connecting,
         "connected" => What::Connected,
         "disconnected" => What::Disconnected,
         "send" => What::Send { to: words.number()?, id: words.id()?, content: words.hex()? },
@@ -268,6 +271,7 @@ mod tests {
         let (peer, seq, from) = (3, 9, 2);
         let whats = [
             What::Opened { shows_in_order: true },
+            What::Connecting,
             What::Connected,
             What::Send { to: 3, id, content: fingerprint(b"hello") },
             What::Accepted { id },

@@ -24,6 +24,8 @@ pub struct Verdict {
     pub refused: usize,
     /// Rows that were shown, over all devices.
     pub shown: usize,
+    /// Times that a message was told as delivered after it was told as read.
+    pub fallen: usize,
     /// Messages that were recalled.
     pub recalled: usize,
 }

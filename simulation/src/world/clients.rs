@@ -80,6 +80,7 @@ impl World {
             return self.after(delay, Event::Connect(device));
         }
         let shard = ShardId { edge, life: it.life, shard: self.random.index(self.size.shards) };
+        self.record(device, What::Connecting);
         let delay = self.delay(500);
         self.after(delay, Event::Accept(device, shard));
     }

@@ -333,12 +333,10 @@ impl World {
             // Its edge is gone; it was on its way.
             return self.append_record(Topic::Uplink, partition, pack);
         };
-        let next_tag = shard.packs.next_tag();
         let lane = shard.packs.lane(partition);
-        let is_void = tag < lane.void_before;
+        let is_void = tag < lane.void_before || lane.broken_by.is_some();
         if is_broken && !is_void {
-            // What was behind it on the same connection is lost with it.
-            lane.void_before = next_tag;
+            lane.broken_by = Some(tag);
         }
         lane.last_receipt_us = lane.last_receipt_us.max(at_us);
         let at_us = lane.last_receipt_us;

@@ -32,7 +32,9 @@ pub(crate) struct Lane {
     /// The bus keeps the order of a publisher: when its last pack arrives, when its last receipt comes back.
     pub(crate) last_append_us: u64,
     pub(crate) last_receipt_us: u64,
-    /// Packs before this tag were lost with the publisher's connection.
+    /// The pack with which the publisher's connection broke, until the shard has heard of it: whatever was published
+    /// up to then is lost with it.
+    pub(crate) broken_by: Option<u64>,
     pub(crate) void_before: u64,
 }
 
@@ -57,10 +59,6 @@ impl Packs {
 
     pub(crate) fn lane(&mut self, partition: u16) -> &mut Lane {
         &mut self.lanes[usize::from(partition)]
-    }
-
-    pub(crate) fn next_tag(&self) -> u64 {
-        self.next_tag
     }
 
     pub(crate) fn add(&mut self, conversation: ConversationId, event: Uplink, owner: Owner) {
@@ -104,7 +102,13 @@ impl Packs {
     /// What became of a pack is known: whose events were in it.
     pub(crate) fn settle(&mut self, tag: u64) -> Vec<Owner> {
         let Some((partition, owners)) = self.on_their_way.remove(&tag) else { return Vec::new() };
-        self.lane(partition).out -= 1;
+        let next_tag = self.next_tag;
+        let lane = self.lane(partition);
+        lane.out -= 1;
+        if lane.broken_by == Some(tag) {
+            lane.broken_by = None;
+            lane.void_before = next_tag;
+        }
         self.count -= owners.len();
         owners
     }
