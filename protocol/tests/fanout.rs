@@ -241,6 +241,21 @@ fn a_session_that_replaced_the_origin_gets_the_push() {
 }
 
 #[test]
+fn the_origin_is_the_same_session_under_a_new_epoch() {
+    let mut world = World::new();
+    let origin = world.connect(ANNA, Device::Web, Incarnation { epoch: 11, ..EDGE_1 }, 1);
+    let logged = Address { epoch: 10, ..origin };
+    world.stored(vec![message(ANNA, BERT, 1, Some(logged))]);
+    // Another device type in that very slot is another session.
+    let mut other = message(ANNA, BERT, 2, Some(logged));
+    other.device = Device::Ios as u32;
+    world.stored(vec![other]);
+    let got = world.answer(Incarnation { epoch: 11, ..EDGE_1 });
+    assert!(matches!(&got[0].what, Some(What::Own(own)) if own.seq == 1));
+    assert_eq!(push(&got[1]).seq, 2);
+}
+
+#[test]
 fn a_recall_names_its_target_to_everybody() {
     let mut world = World::new();
     let origin = world.connect(ANNA, Device::Web, EDGE_1, 1);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::answered::Answered;
-use super::read::{Event, Reply, Row, RowBody};
+use super::read::{Event, Origin, Reply, Row, RowBody};
 use super::{Incarnation, Offline, Output, Round, Route};
 use crate::calls::{DeliverBatch, Delivery, Own, Push, StatusUpdate, delivery::What};
 use crate::ids::{Address, Device, UserId};
@@ -70,7 +70,7 @@ impl Builder<'_> {
             let Row { conversation, seq, from_id, to_id, .. } = row;
             out.push(Output::Offline(Offline { user: to_id, from: from_id, conversation, seq, msg_id }));
         }
-        let is_origin = |route: &&Route| Some(route.address) == row.origin;
+        let is_origin = |route: &&Route| row.origin.is_some_and(|origin| origin.is(route));
         if let Some(origin) = senders.iter().find(is_origin) {
             let own = Own {
                 conversation: Some(row.conversation.into()),
@@ -103,8 +103,8 @@ impl Builder<'_> {
     }
 
     /// Only the session that asked is told, and only where it is still there: whoever comes back asks again.
-    fn reply(&mut self, user: u32, id: UserId, origin: Address, body: Reply) {
-        if let Some(route) = self.routes.of(user).iter().find(|r| r.address == origin) {
+    fn reply(&mut self, user: u32, id: UserId, origin: Origin, body: Reply) {
+        if let Some(route) = self.routes.of(user).iter().find(|r| origin.is(r)) {
             let what = match body {
                 Reply::Refused(refused) => What::Refused(refused),
                 Reply::Duplicate(duplicate) => What::Duplicate(duplicate),

@@ -38,6 +38,10 @@ impl Edges {
     /// Sends a batch, or queues it behind one that failed.
     pub(super) fn deliver(&mut self, now: Now, round: u64, batch: DeliverBatch, out: &mut Vec<Output>) {
         let incarnation = Incarnation { edge: batch.edge as u16, epoch: batch.epoch };
+        if !self.by_incarnation.contains_key(&incarnation) {
+            // An earlier life of this edge that owes nothing will not be heard of again.
+            self.by_incarnation.retain(|i, e| i.edge != incarnation.edge || !e.batches.is_empty());
+        }
         let edge = self.by_incarnation.entry(incarnation).or_default();
         edge.batches.push_back(Batch { round, ticket: 0, since_ms: now.mono_ms, content: batch });
         if edge.retry_at_ms.is_none() {
@@ -65,7 +69,7 @@ impl Edges {
         edge.retry_at_ms.get_or_insert(now.mono_ms + limits::DELIVER_RETRY_MS);
     }
 
-    /// Sends what waits for its retry, and forgets edges that owe nothing.
+    /// Sends what waits for its retry.
     pub(super) fn retry(&mut self, now: Now, out: &mut Vec<Output>) {
         for (incarnation, edge) in &mut self.by_incarnation {
             if edge.retry_at_ms.is_some_and(|at| at <= now.mono_ms) {
@@ -73,7 +77,6 @@ impl Edges {
                 edge.send(*incarnation, &mut self.tickets, &mut self.last_ticket, out);
             }
         }
-        self.by_incarnation.retain(|_, edge| !edge.batches.is_empty());
     }
 
     /// Those that have not answered for too long.

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::{Fault, Output, Record, Round};
+use super::{Fault, Output, Record, Round, Route};
 use crate::events::{self, ReceiptPack, Status, Stored, StoredPack, stored::Body};
 use crate::ids::{Address, ConversationId, Position, UserId};
 use crate::map::Map;
@@ -18,7 +18,7 @@ pub(super) enum Event {
         /// Its user's index.
         user: u32,
         id: UserId,
-        origin: Address,
+        origin: Origin,
         body: Reply,
     },
     /// For all devices of a message's sender.
@@ -40,10 +40,26 @@ pub(super) struct Row {
     pub(super) to_id: UserId,
     pub(super) conversation: ConversationId,
     pub(super) seq: u64,
-    pub(super) origin: Option<Address>,
+    pub(super) origin: Option<Origin>,
     pub(super) is_first: bool,
     pub(super) edge_time_ms: u64,
     pub(super) body: RowBody,
+}
+
+/// The session that caused an event.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    address: Address,
+    device: u32,
+}
+
+impl Origin {
+    /// Whether this route leads to it. The epoch does not count: where the edge's lease lapsed meanwhile, the session
+    /// lives on under a new one, and the log still has the old.
+    pub(super) fn is(&self, route: &Route) -> bool {
+        let held = Address { epoch: route.address.epoch, ..self.address };
+        held == route.address && self.device == route.device as u32
+    }
 }
 
 #[derive(Debug)]
@@ -122,7 +138,8 @@ impl Reader {
         let conversation = conversation_of(event.conversation.as_ref())?;
         let user = UserId(event.user);
         let peer = peer_of(conversation, user)?;
-        let origin = event.origin.as_ref().map(Address::from);
+        let device = event.device;
+        let origin = event.origin.as_ref().map(|a| Origin { address: Address::from(a), device });
         let body = match event.body.ok_or(Fault::Body)? {
             Body::Message(message) => RowBody::Message(message),
             Body::Recalled(recalled) => RowBody::Recalled(recalled),
@@ -155,7 +172,7 @@ impl Reader {
     }
 
     /// Without an origin there is nobody to tell.
-    fn reply(&mut self, id: UserId, origin: Option<Address>, body: Reply) {
+    fn reply(&mut self, id: UserId, origin: Option<Origin>, body: Reply) {
         if let Some(origin) = origin {
             let user = self.index(id);
             self.events.push(Event::Reply { user, id, origin, body });
