@@ -186,7 +186,8 @@ impl Scenario {
         if !self.phases.is_empty() {
             return self.phases.clone();
         }
-        let duration_s = if self.duration_s > 0.0 { self.duration_s } else { f64::INFINITY };
+        let is_timed = self.duration_s > 0.0 || self.messages == 0;
+        let duration_s = if is_timed { self.duration_s } else { f64::INFINITY };
         vec![Phase { name: "load".to_owned(), duration_s, rate: self.rate }]
     }
 
@@ -237,6 +238,7 @@ impl Scenario {
             (!is_natural(self.ramp_per_s - 1.0), "`ramp_per_s` must be at least 1"),
             (self.connections_per_source == 0, "`connections_per_source` must be at least 1"),
             (!is_natural(self.rate), "`rate` must not be negative"),
+            (!has_load && self.rate > 0.0, "a `rate` needs `duration_s` or `messages`"),
             (
                 has_load && self.phases.is_empty() && self.rate == 0.0 && self.window == 0,
                 "give `rate` or `window`",
@@ -299,6 +301,7 @@ mod tests {
             ("offline_share = 0.95", "offline_share"),
             ("rate = -1.0", "rate"),
             ("rate = nan", "rate"),
+            ("rate = 5.0", "duration_s"),
             ("messages = 5\nwindow = 0", "window"),
             ("rate = 5.0\nphases = [{ name = 'a', duration_s = 1.0, rate = 1.0 }]", "phases"),
             ("phases = [{ name = 'a', duration_s = 0.0, rate = 1.0 }]", "phase"),

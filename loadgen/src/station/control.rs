@@ -5,16 +5,16 @@ use std::sync::atomic::Ordering::Release;
 use std::task::Poll;
 use std::time::Duration;
 
+use monoio::io::AsyncReadRent;
+use monoio::net::UnixStream;
 use petrel_protocol::client::Input;
 
 use super::{Inner, Link, Slot, Station, connection};
-use crate::pace::Pace;
+use crate::pace::{self, BEAT_BYTES, Beat, Pace};
 use crate::plan::Stage;
 use crate::stamp::Stamp;
 
 const SWEEP: Duration = Duration::from_millis(20);
-/// The steps of the runtime's timer.
-const TICK_US: u64 = 1_000;
 /// Sends between two looks at the sockets.
 const BURST: usize = 256;
 /// A polite close is answered within this time, or the connection is dropped.
@@ -189,8 +189,8 @@ impl Inner {
         self.devices.iter().all(|d| d.link == Link::Down)
     }
 
-    /// A device that can send, drawn at random; one that cannot where many draws found none.
-    fn draw_sender(&mut self) -> usize {
+    /// Sends from a device drawn at random: one that can, or any where many draws found none.
+    fn send_from_anybody(&mut self, intended: Stamp) {
         const DRAWS: usize = 32;
         let devices = self.devices.len() as u64;
         let mut d = 0;
@@ -200,7 +200,7 @@ impl Inner {
                 break;
             }
         }
-        d
+        self.send(d, intended);
     }
 }
 
@@ -213,7 +213,7 @@ async fn send(station: Rc<Station>) {
     }
     let share = share(station.plan.scenario.messages, station.number, station.plan.threads);
     if station.plan.phases()[0].rate > 0.0 {
-        send_open(&station, share).await;
+        send_open(&station, share).await.expect("the metronome's socket is this process's own");
     } else {
         send_closed(&station, share).await;
     }
@@ -228,31 +228,32 @@ fn share(messages: u64, thread: u32, threads: u32) -> u64 {
     }
 }
 
-async fn send_open(station: &Station, share: u64) {
-    let clock = &station.plan.clock;
-    let grid = station.tick_grid().await;
+async fn send_open(station: &Station, share: u64) -> std::io::Result<()> {
     let load_start = station.inner.borrow().load_start;
-    let mut pace = Pace::new(station.plan.phases(), station.number, station.plan.threads, share);
-    let mut burst = 0;
-    while let Some(at_s) = pace.next_s() {
-        let intended = on_grid(load_start.after(Duration::from_secs_f64(at_s)), grid);
-        // Half a step early, since the timer rounds up to its next step, which is the intended one.
-        let wait = clock.until(intended).saturating_sub(Duration::from_micros(TICK_US / 2));
-        if !wait.is_zero() {
-            monoio::time::sleep(wait).await;
-            burst = 0;
+    let pace = Pace::new(station.plan.phases(), station.number, station.plan.threads, share);
+    let metronome = pace::metronome(pace, station.plan.clock, load_start)?;
+    let mut metronome = UnixStream::from_std(metronome)?;
+    let mut waiting: Vec<u8> = Vec::new();
+    let mut buffer = Vec::with_capacity(BEAT_BYTES * 64);
+    loop {
+        let (len, filled) = metronome.read(buffer).await;
+        buffer = filled;
+        if len? == 0 || station.board.stage() != Stage::Load {
+            return Ok(());
         }
-        if station.board.stage() != Stage::Load {
-            return;
+        waiting.extend_from_slice(&buffer);
+        let (beats, _) = waiting.as_chunks::<BEAT_BYTES>();
+        for beat in beats {
+            let beat = Beat::from_bytes(*beat);
+            for sent in 1..=beat.count as usize {
+                station.inner.borrow_mut().send_from_anybody(beat.at);
+                if sent.is_multiple_of(BURST) {
+                    breathe().await;
+                }
+            }
         }
-        burst += 1;
-        if burst == BURST {
-            burst = 0;
-            breathe().await;
-        }
-        let mut inner = station.inner.borrow_mut();
-        let d = inner.draw_sender();
-        inner.send(d, intended);
+        let whole = beats.len() * BEAT_BYTES;
+        waiting.drain(..whole);
     }
 }
 
@@ -269,30 +270,7 @@ async fn breathe() {
     .await;
 }
 
-/// The first moment of the timer's steps at or after `at`: between them nothing can be sent, so nothing is intended.
-fn on_grid(at: Stamp, grid: Stamp) -> Stamp {
-    let step = Stamp::from_us(TICK_US).0;
-    Stamp(at.0 + (grid.0 % step + step - at.0 % step) % step)
-}
-
 impl Station {
-    /// Where the timer's steps lie, as seen from the clock.
-    async fn tick_grid(&self) -> Stamp {
-        const SAMPLES: usize = 16;
-        let step = i64::from(Stamp::from_us(TICK_US).0);
-        let mut first = None;
-        let mut earliest = 0;
-        for _ in 0..SAMPLES {
-            monoio::time::sleep(Duration::from_micros(TICK_US)).await;
-            let woken = i64::from(self.plan.clock.stamp().0);
-            let first = *first.get_or_insert(woken);
-            // How far into a step, compared with the first sample: between half a step before and after.
-            let offset = (woken - first + step / 2).rem_euclid(step) - step / 2;
-            earliest = earliest.min(offset);
-        }
-        Stamp((first.unwrap_or_default() + earliest + step) as u32)
-    }
-
     async fn stage_reached(&self, stage: Stage) {
         std::future::poll_fn(|cx| {
             let mut inner = self.inner.borrow_mut();

@@ -234,7 +234,12 @@ impl Inner {
 
     fn status(&mut self, d: usize, at: Stamp, id: &ClientMsgId, seq: u64, now: i32) {
         self.last_news = at;
+        let device = self.devices[d].number;
         let Some(sent) = self.own(id) else { return };
+        if sent.device != device {
+            // Another device of the sender, with statuses of its own.
+            return;
+        }
         let before = i32::from(sent.status);
         if now == status::FAILED {
             sent.marks.set(Marks::FAILED);
