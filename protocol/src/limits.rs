@@ -111,8 +111,8 @@ pub const PERSIST_CALLS_MAX: usize = 4_096;
 /// Blocks of the embedded store that are kept in memory, bytes.
 pub const STORE_CACHE_BYTES: u64 = 64 << 20;
 /// What a busy table of the embedded store holds in memory before it is written out, bytes; up to four times as much
-/// while that goes on. Beyond: writing waits.
-pub const STORE_MEMTABLE_BYTES: u64 = 32 << 20;
+/// while that goes on. Beyond: writing waits. Larger ones cost more for each insert than they save in writing out.
+pub const STORE_MEMTABLE_BYTES: u64 = 8 << 20;
 /// Journal of the embedded store, bytes: what a start after a crash has to read.
 pub const STORE_JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of contents in one sync or history reply; the last row may exceed it.

@@ -139,9 +139,11 @@ impl Reader {
             return false;
         }
         if self.cursors.is_due(now) {
-            let store = &self.store;
             let advanced = self.cursors.gather(now);
-            if retried(&self.stopping, "cursors cannot be written", || store.advance(&advanced)).is_none() {
+            let (store, partitions) = (&self.store, &self.partitions);
+            let known = |conversation| partitions.iter().find_map(|p| p.machine.head_seq(conversation));
+            let advance = || store.advance(&advanced, &known);
+            if retried(&self.stopping, "cursors cannot be written", advance).is_none() {
                 return false;
             }
             self.cursors.written();

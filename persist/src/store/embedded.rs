@@ -14,7 +14,7 @@ use petrel_protocol::sequencer::{Batch, Head, Key, KeyId, KeyRow, Loaded, Loads,
 
 use super::keys::{self, Part};
 use super::rows::{self, Damage, Encoder};
-use super::{CursorId, FORMAT, ShownRow, StoreError};
+use super::{CursorId, FORMAT, KnownHead, ShownRow, StoreError};
 use crate::StartError;
 
 /// A handle on the folder.
@@ -166,7 +166,7 @@ impl Embedded {
                 );
             }
             for (conversation, head) in &b.heads {
-                let key = conversation.to_bytes();
+                let key = keys::conversation(*conversation);
                 batch.insert(&tables.conversation_heads.keyspace, key, encoder.head(head));
             }
         }
@@ -182,14 +182,23 @@ impl Embedded {
         Ok(self.0.db.persist(PersistMode::SyncData)?)
     }
 
-    pub(super) fn advance(&self, cursors: &[(CursorId, u64)]) -> Result<(), StoreError> {
+    pub(super) fn advance(
+        &self,
+        cursors: &[(CursorId, u64)],
+        known: &KnownHead<'_>,
+    ) -> Result<(), StoreError> {
         let _raising = self.0.raising.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = self.batch(cursors.len());
-        self.raise(&mut batch, cursors)?;
+        self.raise(&mut batch, cursors, known)?;
         Ok(batch.commit()?)
     }
 
-    fn raise(&self, batch: &mut OwnedWriteBatch, cursors: &[(CursorId, u64)]) -> Result<(), StoreError> {
+    fn raise(
+        &self,
+        batch: &mut OwnedWriteBatch,
+        cursors: &[(CursorId, u64)],
+        known: &KnownHead<'_>,
+    ) -> Result<(), StoreError> {
         let mut encoder = Encoder::default();
         for (id, seq) in cursors {
             let key = keys::cursor(id);
@@ -197,7 +206,10 @@ impl Embedded {
             if *seq <= before {
                 continue;
             }
-            let head = self.head(id.conversation)?.map_or(0, |head| head.seq);
+            let head = match known(id.conversation) {
+                Some(seq) => seq,
+                None => self.head(id.conversation)?.map_or(0, |head| head.seq),
+            };
             let seq = (*seq).min(head);
             if seq > before {
                 batch.insert(&self.0.cursors.keyspace, key, encoder.number(seq));
@@ -209,7 +221,7 @@ impl Embedded {
     pub(super) fn devices(&self, user: UserId) -> Result<Vec<Device>, StoreError> {
         let table = &self.0.devices;
         let mut devices = Vec::new();
-        for entry in table.keyspace.prefix(user.0.to_be_bytes()) {
+        for entry in table.keyspace.prefix(keys::user(user)) {
             let key = entry.key()?;
             devices.push(
                 keys::device_of(&key).ok_or_else(|| table.damaged(&key, "its device type is unknown"))?,
@@ -226,7 +238,7 @@ impl Embedded {
     ) -> Result<(), StoreError> {
         let _raising = self.0.raising.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = self.batch(cursors.len() + 1);
-        self.raise(&mut batch, cursors)?;
+        self.raise(&mut batch, cursors, &|_| None)?;
         batch.insert(&self.0.devices.keyspace, keys::device(user, device), Encoder::default().empty());
         Ok(batch.commit()?)
     }
@@ -270,7 +282,7 @@ impl Embedded {
     }
 
     fn head(&self, conversation: ConversationId) -> Result<Option<Head>, StoreError> {
-        self.0.conversation_heads.get(&conversation.to_bytes(), rows::head)
+        self.0.conversation_heads.get(&keys::conversation(conversation), rows::head)
     }
 
     pub(super) fn rows(
@@ -325,7 +337,7 @@ impl Embedded {
         let mut batch = self.batch(2);
         batch.insert(
             &tables.accounts.keyspace,
-            account.user.to_be_bytes(),
+            keys::user(UserId(account.user)),
             encoder.account(account, time_ms),
         );
         batch.insert(&tables.account_names.keyspace, account.username.as_str(), encoder.number(account.user));
@@ -342,7 +354,7 @@ impl Embedded {
         let Some(user) = tables.account_names.get(username.as_bytes(), rows::number)? else {
             return Ok(None);
         };
-        let key = user.to_be_bytes();
+        let key = keys::user(UserId(user));
         let Some(mut account) = tables.accounts.get(&key, |row| rows::account(UserId(user), row))? else {
             return Err(tables.accounts.damaged(&key, "its username is there, and the row is not"));
         };
@@ -351,7 +363,7 @@ impl Embedded {
     }
 
     fn token_version(&self, user: UserId) -> Result<u32, StoreError> {
-        let version = self.0.token_versions.get(&user.0.to_be_bytes(), rows::number)?;
+        let version = self.0.token_versions.get(&keys::user(user), rows::number)?;
         Ok(version.unwrap_or(0) as u32)
     }
 
@@ -359,7 +371,7 @@ impl Embedded {
         let version = self.token_version(user)?.wrapping_add(1);
         let mut batch = self.batch(1);
         let row = u64::from(version);
-        batch.insert(&self.0.token_versions.keyspace, user.0.to_be_bytes(), Encoder::default().number(row));
+        batch.insert(&self.0.token_versions.keyspace, keys::user(user), Encoder::default().number(row));
         batch.commit()?;
         Ok(version)
     }
@@ -391,7 +403,7 @@ impl Tables {
             .worker_threads(1)
             .open()?;
         let busy = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES);
-        let quiet = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES / 8);
+        let quiet = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES / 2);
         Ok(Self {
             messages: busy("messages")?,
             message_keys: busy("message_keys")?,
@@ -427,15 +439,15 @@ fn cannot_open(dir: &Path, error: &fjall::Error) -> StartError {
     })
 }
 
-fn lowest(user: UserId) -> [u8; 25] {
-    let mut key = [0; 25];
-    key[..8].copy_from_slice(&user.0.to_be_bytes());
+fn lowest(user: UserId) -> [u8; 29] {
+    let mut key = [0; 29];
+    key[..12].copy_from_slice(&keys::user(user));
     key
 }
 
-fn highest(user: UserId) -> [u8; 25] {
-    let mut key = [0xff; 25];
-    key[..8].copy_from_slice(&user.0.to_be_bytes());
+fn highest(user: UserId) -> [u8; 29] {
+    let mut key = [0xff; 29];
+    key[..12].copy_from_slice(&keys::user(user));
     key
 }
 

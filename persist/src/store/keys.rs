@@ -9,11 +9,31 @@ use super::CursorId;
 const CONVERSATION_BYTES: usize = 17;
 const USER_BYTES: usize = 8;
 
+/// Four bytes that differ between any two keys, nearly always. The embedded store keeps the first four bytes of a key
+/// where it compares them without a further access to memory, and ids begin with bytes that are all alike.
+fn spread(bytes: &[u8]) -> [u8; 4] {
+    // FNV-1a: stable across versions and machines. Changing it needs a new format.
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    ((hash ^ (hash >> 32)) as u32).to_be_bytes()
+}
+
+/// A conversation as the start of a key, or as a whole one: short enough to be kept in place. Without its kind, since
+/// only a group has no second id.
+pub(super) fn conversation(conversation: ConversationId) -> [u8; 20] {
+    let id = conversation.to_bytes();
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&spread(&id));
+    key[4..].copy_from_slice(&id[1..]);
+    key
+}
+
 /// A table `messages` key: conversation, seq, and 0 for the row or 1 for the mark that it was recalled.
-pub(super) fn message(conversation: ConversationId, seq: u64, part: Part) -> [u8; 26] {
-    let mut key = [part as u8; 26];
-    key[..17].copy_from_slice(&conversation.to_bytes());
-    key[17..25].copy_from_slice(&seq.to_be_bytes());
+pub(super) fn message(id: ConversationId, seq: u64, part: Part) -> [u8; 29] {
+    let mut key = [part as u8; 29];
+    key[..20].copy_from_slice(&conversation(id));
+    key[20..28].copy_from_slice(&seq.to_be_bytes());
     key
 }
 
@@ -26,7 +46,7 @@ pub(super) enum Part {
 
 /// The seq and part of a `messages` key, which starts with its conversation.
 pub(super) fn message_seq(key: &[u8]) -> Option<(u64, Part)> {
-    let (seq, part) = key.get(CONVERSATION_BYTES..)?.split_at_checked(8)?;
+    let (seq, part) = key.get(20..)?.split_at_checked(8)?;
     let part = match part {
         [0] => Part::Row,
         [1] => Part::Recall,
@@ -35,9 +55,9 @@ pub(super) fn message_seq(key: &[u8]) -> Option<(u64, Part)> {
     Some((u64::from_be_bytes(seq.try_into().ok()?), part))
 }
 
-/// A key of `message_keys`, of 26 or 42 bytes.
+/// A key of `message_keys`, of 30 or 46 bytes.
 pub(super) struct MessageKey {
-    bytes: [u8; CONVERSATION_BYTES + 1 + USER_BYTES + CLIENT_MSG_ID_BYTES],
+    bytes: [u8; 4 + CONVERSATION_BYTES + 1 + USER_BYTES + CLIENT_MSG_ID_BYTES],
     length: usize,
 }
 
@@ -48,41 +68,52 @@ impl AsRef<[u8]> for MessageKey {
 }
 
 pub(super) fn message_key(id: &KeyId) -> MessageKey {
-    let mut bytes = [0; 42];
-    bytes[..17].copy_from_slice(&id.conversation.to_bytes());
+    let mut bytes = [0; 46];
+    bytes[4..21].copy_from_slice(&id.conversation.to_bytes());
     let length = match id.key {
         Key::Client { sender, id } => {
-            bytes[17] = 1;
-            bytes[18..26].copy_from_slice(&sender.0.to_be_bytes());
-            bytes[26..].copy_from_slice(&id);
-            42
+            bytes[21] = 1;
+            bytes[22..30].copy_from_slice(&sender.0.to_be_bytes());
+            bytes[30..].copy_from_slice(&id);
+            46
         }
         Key::Message(id) => {
-            bytes[17] = 2;
-            bytes[18..26].copy_from_slice(&id.to_be_bytes());
-            26
+            bytes[21] = 2;
+            bytes[22..30].copy_from_slice(&id.to_be_bytes());
+            30
         }
     };
+    let first = spread(&bytes[4..length]);
+    bytes[..4].copy_from_slice(&first);
     MessageKey { bytes, length }
 }
 
 /// A key of `cursors`: user, device type (0: what the user has read), conversation.
-pub(super) fn cursor(id: &CursorId) -> [u8; 26] {
+pub(super) fn cursor(id: &CursorId) -> [u8; 30] {
     cursor_of(id.user, id.device.map_or(0, |device| device as u8), id.conversation)
 }
 
-pub(super) fn cursor_of(user: UserId, device: u8, conversation: ConversationId) -> [u8; 26] {
-    let mut key = [device; 26];
-    key[..8].copy_from_slice(&user.0.to_be_bytes());
-    key[9..].copy_from_slice(&conversation.to_bytes());
+pub(super) fn cursor_of(id: UserId, device: u8, conversation: ConversationId) -> [u8; 30] {
+    let mut key = [device; 30];
+    key[..12].copy_from_slice(&user(id));
+    key[13..].copy_from_slice(&conversation.to_bytes());
+    key
+}
+
+/// A user as the start of a key, or as a whole one.
+pub(super) fn user(id: UserId) -> [u8; 12] {
+    let id = id.0.to_be_bytes();
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&spread(&id));
+    key[4..].copy_from_slice(&id);
     key
 }
 
 /// A key of `user_conversations`.
-pub(super) fn member(user: UserId, conversation: ConversationId) -> [u8; 25] {
-    let mut key = [0; 25];
-    key[..8].copy_from_slice(&user.0.to_be_bytes());
-    key[8..].copy_from_slice(&conversation.to_bytes());
+pub(super) fn member(id: UserId, conversation: ConversationId) -> [u8; 29] {
+    let mut key = [0; 29];
+    key[..12].copy_from_slice(&user(id));
+    key[12..].copy_from_slice(&conversation.to_bytes());
     key
 }
 
@@ -92,15 +123,15 @@ pub(super) fn last_conversation(key: &[u8]) -> Option<ConversationId> {
 }
 
 /// A key of `devices`.
-pub(super) fn device(user: UserId, device: Device) -> [u8; 9] {
-    let mut key = [device as u8; 9];
-    key[..8].copy_from_slice(&user.0.to_be_bytes());
+pub(super) fn device(id: UserId, device: Device) -> [u8; 13] {
+    let mut key = [device as u8; 13];
+    key[..12].copy_from_slice(&user(id));
     key
 }
 
 /// The device type of a key of `devices`.
 pub(super) fn device_of(key: &[u8]) -> Option<Device> {
-    Device::from_number(u32::from(*key.get(USER_BYTES)?))
+    Device::from_number(u32::from(*key.get(12)?))
 }
 
 /// A key of `dead_letters`: partition, position.

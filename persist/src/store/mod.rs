@@ -49,6 +49,9 @@ pub(crate) struct CursorId {
     pub(crate) conversation: ConversationId,
 }
 
+/// The seq of a conversation's head where the caller has it at hand, so that it need not be read.
+pub(crate) type KnownHead<'a> = dyn Fn(ConversationId) -> Option<u64> + 'a;
+
 /// A row as it may be shown.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ShownRow {
@@ -88,8 +91,12 @@ impl Store {
     }
 
     /// Raises cursors; none of them beyond its conversation's head, none of them ever lower.
-    pub(crate) fn advance(&self, cursors: &[(CursorId, u64)]) -> Result<(), StoreError> {
-        forward!(self, store => store.advance(cursors))
+    pub(crate) fn advance(
+        &self,
+        cursors: &[(CursorId, u64)],
+        known: &KnownHead<'_>,
+    ) -> Result<(), StoreError> {
+        forward!(self, store => store.advance(cursors, known))
     }
 
     /// The device types with which this user has been connected.

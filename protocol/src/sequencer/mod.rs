@@ -215,6 +215,12 @@ impl Sequencer {
             && [decided, committing, committed, publishing].iter().all(|stage| stage.is_none())
     }
 
+    /// The last seq that this reader gave in a conversation or found there, where it is in memory.
+    pub fn head_seq(&self, conversation: ConversationId) -> Option<u64> {
+        let state = pending::head(&self.pending, conversation).or_else(|| self.heads.get(conversation));
+        state.map(|state| state.head.seq)
+    }
+
     /// Entries that are kept between batches: heads and remembered keys.
     pub fn kept(&self) -> (usize, usize) {
         (self.heads.len(), self.keys.len())
