@@ -11,7 +11,7 @@
 //! | `accepted ID` | the send was accepted |
 //! | `postponed ID certain\|uncertain` | refused for now; whether that attempt certainly left nothing behind |
 //! | `refused ID absent\|unknown` | given up for good; whether it is certain that no attempt left anything behind |
-//! | `status ID STATUS` | the edge told a status of an own message |
+//! | `status ID STATUS` | the edge told a status of a message of its user |
 //! | `arrived PEER SEQ FROM ID CONTENT` | a message came for the first time, in whatever order |
 //! | `message PEER SEQ FROM ID CONTENT` | it is shown, as the next row |
 //! | `own PEER SEQ`, `recall PEER SEQ FROM TARGET`, `absent PEER SEQ` | the other kinds of the next row |

@@ -21,7 +21,7 @@ impl Session {
             What::Duplicate(duplicate) => self.duplicate(duplicate, shared, out),
             What::Status(update) => {
                 if let Some(told) = update.status {
-                    self.status(told, out);
+                    self.status(now, told, out);
                 }
             }
             What::Kick(kick) => self.kick(kick.code, kick.text, out),
@@ -107,14 +107,15 @@ impl Session {
                 seq: own.seq,
                 status: status::OFFLINE,
             };
-            self.status(told, out);
+            self.status(now, told, out);
         }
     }
 
     /// A status of one of this user's own messages. It only rises.
-    fn status(&mut self, told: events::Status, out: &mut Outputs) {
+    fn status(&mut self, now: Now, told: events::Status, out: &mut Outputs) {
         let to = self.user.0;
         let work = self.work();
+        work.used_at = super::quarters(now);
         let key = key_of(told.msg_id, &told.client_msg_id);
         work.publishing.overtake(key);
         if !work.statuses.rise(key, told.status) {
@@ -191,8 +192,9 @@ impl Session {
         let to = self.user.0;
         let work = self.work();
         let key = key_of(duplicate.msg_id, &duplicate.client_msg_id);
-        let is_news = work.statuses.rise(key, status::ACCEPTED);
-        if is_news || duplicate.resent_msg_id != duplicate.msg_id {
+        work.statuses.rise(key, status::ACCEPTED);
+        // Under the same id, the receipt has said all of it.
+        if duplicate.resent_msg_id != duplicate.msg_id {
             let ack = C2cAckReq {
                 client_msg_id: duplicate.client_msg_id,
                 msg_id: duplicate.msg_id,

@@ -28,7 +28,17 @@ pub(super) struct Seen {
     pub(super) arrived: BTreeSet<Id>,
     /// Seqs shown as the device's own messages, by peer.
     pub(super) own: BTreeSet<(u64, u64)>,
-    statuses: BTreeMap<Id, i32>,
+    /// What the present connection was told.
+    statuses: BTreeMap<Id, Told>,
+}
+
+/// The highest status of a message.
+#[derive(Debug)]
+struct Told {
+    status: i32,
+    at_us: u64,
+    /// How many messages the connection was told about before it.
+    number: usize,
 }
 
 /// What became of a send, as its sender knows it.
@@ -58,8 +68,10 @@ pub(super) enum Row {
     Recall { from: u64, target: u64 },
 }
 
-const DELIVERED: i32 = 3;
-const READ: i32 = 4;
+/// An edge remembers what it told about this many messages, and for this long after the last of it: a device that comes
+/// online long after another one has read a message may say that it has got it.
+const TOLD_MAX: usize = 32;
+const TOLD_US: u64 = 2_000_000;
 
 pub(super) fn conversation_of(one: u64, other: u64) -> (u64, u64) {
     (one.min(other), one.max(other))
@@ -114,18 +126,17 @@ impl Judge {
                 }
             }
             What::Status { id, status } => {
-                let before = seen.statuses.entry(id).or_insert(status);
-                if (*before, status) == (READ, DELIVERED) {
-                    // An edge remembers the statuses of its latest messages only: a device that comes online long
-                    // after another one has read a message says that it has got it.
-                    self.fallen += 1;
-                    return Ok(());
-                }
-                if status < *before {
-                    let text = format!("status {status} after {before}");
+                let told = seen.statuses.len();
+                let known = seen.statuses.entry(id).or_insert(Told { status, at_us, number: told });
+                let is_fresh = at_us < known.at_us + TOLD_US && told < known.number + TOLD_MAX;
+                if status >= known.status {
+                    (known.status, known.at_us) = (status, at_us);
+                } else if is_fresh {
+                    let text = format!("status {status} after {}", known.status);
                     return fail(Rule::StatusRises, 0, 0, Some(id), text);
+                } else {
+                    self.fallen += 1;
                 }
-                *before = status;
             }
             What::Arrived { peer, seq, from, id, content } => {
                 if !seen.arrived.insert(id) {

@@ -24,7 +24,7 @@ pub struct Verdict {
     pub refused: usize,
     /// Rows that were shown, over all devices.
     pub shown: usize,
-    /// Times that a message was told as delivered after it was told as read.
+    /// Times that a status was followed by a lower one when the edge had forgotten the higher.
     pub fallen: usize,
     /// Messages that were recalled.
     pub recalled: usize,

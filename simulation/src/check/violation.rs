@@ -23,7 +23,7 @@ pub enum Rule {
     RefusedIsUnseen,
     /// A message comes as it was sent, from who sent it, to who it was sent to.
     Unchanged,
-    /// On one connection, a status is never followed by a lower one (delivered after read is only counted).
+    /// On one connection, a status is not soon followed by a lower one.
     StatusRises,
     /// Recalled content is not given to who connects after the recall.
     RecalledIsGone,

@@ -176,12 +176,7 @@ impl World {
                 self.record(device, What::Postponed { id: Id(id), is_certain });
             }
             Output::Unanswered(_) | Output::Repeated(..) | Output::Ready => {}
-            Output::Status { id, status, before, .. } => {
-                // A status of another device's message says nothing to this one.
-                if before.is_some() {
-                    self.record(device, What::Status { id: Id(id), status });
-                }
-            }
+            Output::Status { id, status, .. } => self.record(device, What::Status { id: Id(id), status }),
             Output::RecallRefused(..) | Output::OtherRefused(..) | Output::Fault(_) => {}
             Output::Arrived(push) => self.client_arrived(device, &push),
             Output::Shown(peer, row) => self.client_shown(device, peer, &row),

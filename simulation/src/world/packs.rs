@@ -99,15 +99,20 @@ impl Packs {
         self.count -= owners.len();
     }
 
-    /// What became of a pack is known: whose events were in it.
-    pub(crate) fn settle(&mut self, tag: u64) -> Vec<Owner> {
-        let Some((partition, owners)) = self.on_their_way.remove(&tag) else { return Vec::new() };
+    /// What became of a pack is known: whose events were in it, and, where that is unknown, whose waited behind it. They
+    /// must not pass it, so they share its outcome.
+    pub(crate) fn settle(&mut self, tag: u64, is_unknown: bool) -> Vec<Owner> {
+        let Some((partition, mut owners)) = self.on_their_way.remove(&tag) else { return Vec::new() };
         let next_tag = self.next_tag;
         let lane = self.lane(partition);
         lane.out -= 1;
         if lane.broken_by == Some(tag) {
             lane.broken_by = None;
             lane.void_before = next_tag;
+        }
+        if is_unknown {
+            lane.events.clear();
+            owners.append(&mut lane.owners);
         }
         self.count -= owners.len();
         owners

@@ -352,7 +352,10 @@ impl World {
     fn told(&mut self, id: ShardId, told: Told) {
         match told {
             Told::Published(tag, outcome) => {
-                let owners = self.shard(id).map(|shard| shard.packs.settle(tag)).unwrap_or_default();
+                let owners = self
+                    .shard(id)
+                    .map(|shard| shard.packs.settle(tag, outcome == Outcome::Unknown))
+                    .unwrap_or_default();
                 let told = self.told_outcome(outcome);
                 if !(outcome == Outcome::Accepted && self.is_mutated(Mutation::AcceptBeforeReceipt)) {
                     self.publications(&owners, told);
