@@ -13,10 +13,14 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) const PIECES_MAX: usize = 16;
 /// A payload below this is copied behind its head: one contiguous send is cheaper than a gathering one.
 pub(crate) const SHARE_BYTES_MIN: usize = 4 << 10;
-/// Free buffers that are kept. Beyond: their memory is given back.
-const FREE_MAX: usize = 256;
+/// Free egresses that are kept. Beyond, when nothing is queued anywhere, the table shrinks to this.
+const FREE_MAX: usize = 4_096;
+/// Memory of all free buffers together. Beyond: it is given back.
+const FREE_BYTES_MAX: usize = 4 << 20;
 /// A free buffer that grew beyond this is not kept.
-const FREE_BYTES_MAX: usize = 16 << 10;
+const FREE_BUFFER_BYTES_MAX: usize = 128 << 10;
+/// A payload that is all there is to send needs no gathering.
+pub(crate) const SHARE_ALONE_BYTES_MIN: usize = 256;
 /// First capacity of a buffer.
 const FIRST_BYTES: usize = 512;
 
@@ -50,13 +54,24 @@ impl Egress {
         if self.taken > 0 && self.copied.len() + bytes.len() > self.copied.capacity() {
             self.compact();
         }
-        if self.copied.capacity() == 0 {
+        if self.copied.capacity() == 0 && !bytes.is_empty() {
             self.copied.reserve(bytes.len().max(FIRST_BYTES));
         }
         self.copied.extend_from_slice(bytes);
     }
 
-    pub(crate) fn push_shared(&mut self, payload: &Bytes) {
+    pub(crate) fn push_parts(&mut self, head: &[u8], payload: &Bytes) {
+        let is_alone = head.is_empty() && self.is_empty();
+        let share_bytes_min = if is_alone { SHARE_ALONE_BYTES_MIN } else { SHARE_BYTES_MIN };
+        self.push(head);
+        if payload.len() < share_bytes_min {
+            self.push(payload);
+        } else {
+            self.push_shared(payload);
+        }
+    }
+
+    fn push_shared(&mut self, payload: &Bytes) {
         self.shared_bytes += payload.len();
         self.shared.push_back(Shared { at: self.copied.len(), payload: payload.clone() });
     }
@@ -123,9 +138,6 @@ impl Egress {
         self.shared.clear();
         self.taken = 0;
         self.shared_bytes = 0;
-        if self.copied.capacity() > FREE_BYTES_MAX {
-            self.copied = Vec::new();
-        }
     }
 }
 
@@ -134,21 +146,28 @@ impl Egress {
 pub(crate) struct Pool {
     all: Vec<Egress>,
     free: Vec<u32>,
+    free_bytes: usize,
 }
 
 impl Pool {
     /// An empty egress.
     pub(crate) fn take(&mut self) -> u32 {
-        self.free.pop().unwrap_or_else(|| {
-            self.all.push(Egress::default());
-            (self.all.len() - 1) as u32
-        })
+        if let Some(number) = self.free.pop() {
+            self.free_bytes -= self.get(number).copied.capacity();
+            return number;
+        }
+        self.all.push(Egress::default());
+        (self.all.len() - 1) as u32
     }
 
     pub(crate) fn give_back(&mut self, number: u32) {
-        self.all[number as usize].clear();
-        if self.free.len() >= FREE_MAX {
-            self.all[number as usize] = Egress::default();
+        let egress = &mut self.all[number as usize];
+        egress.clear();
+        let bytes = egress.copied.capacity();
+        if bytes > FREE_BUFFER_BYTES_MAX || self.free_bytes + bytes > FREE_BYTES_MAX {
+            egress.copied = Vec::new();
+        } else {
+            self.free_bytes += bytes;
         }
         self.free.push(number);
         if self.free.len() == self.all.len() && self.all.len() > FREE_MAX {
@@ -171,5 +190,62 @@ impl Pool {
         self.free.clear();
         self.free.extend((0..FREE_MAX as u32).rev());
         self.free.shrink_to(FREE_MAX);
+        self.free_bytes = self.all.iter().map(|egress| egress.copied.capacity()).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A simple generator, so that the test is the same each time.
+    fn next(state: &mut u64, below: usize) -> usize {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*state >> 33) as usize % below
+    }
+
+    #[test]
+    fn whatever_is_queued_comes_out_in_order_whatever_the_kernel_takes() {
+        let mut state = 7;
+        for _ in 0..200 {
+            let mut egress = Egress::default();
+            let (mut queued, mut sent) = (Vec::new(), Vec::new());
+            for step in 0..60_u8 {
+                let bytes = vec![step; next(&mut state, 900)];
+                if next(&mut state, 3) == 0 && !bytes.is_empty() {
+                    egress.push_shared(&Bytes::from(bytes.clone()));
+                } else {
+                    egress.push(&bytes);
+                }
+                queued.extend_from_slice(&bytes);
+                assert_eq!(egress.len(), queued.len() - sent.len());
+                let mut pieces: [&[u8]; PIECES_MAX] = [&[]; PIECES_MAX];
+                let (count, offered) = egress.pieces(&mut pieces);
+                let offer = pieces[..count].concat();
+                assert_eq!(offer.len(), offered);
+                assert_eq!(egress.is_empty(), offer.is_empty());
+                let taken = next(&mut state, offered + 1);
+                sent.extend_from_slice(&offer[..taken]);
+                egress.advance(taken);
+            }
+            assert_eq!(queued[..sent.len()], sent);
+        }
+    }
+
+    #[test]
+    fn free_memory_is_bounded() {
+        let mut pool = Pool::default();
+        let numbers: Vec<u32> = (0..FREE_MAX as u32 + 500).map(|_| pool.take()).collect();
+        for &number in &numbers {
+            pool.get_mut(number).push(&[1; 10_000]);
+        }
+        for number in numbers {
+            pool.give_back(number);
+        }
+        let kept: usize = pool.all.iter().map(|egress| egress.copied.capacity()).sum();
+        assert_eq!(kept, pool.free_bytes);
+        assert!(kept <= FREE_BYTES_MAX && pool.all.len() == FREE_MAX);
+        let number = pool.take();
+        assert!(pool.get(number).is_empty());
     }
 }

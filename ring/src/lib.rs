@@ -101,6 +101,11 @@ impl std::error::Error for ConnectError {
 
 /// What a turn tells its shard. Each call may use the whole ring, except [`Ring::turn`].
 pub trait Handler {
+    /// Whether [`drained`](Self::drained) matters. While it does, a turn that sends returns at once, and the next one
+    /// waits: a second system call for each batch. Otherwise sending and waiting are one call, and `drained` may come as
+    /// late as the next thing that happens.
+    const WANTS_DRAINED: bool = true;
+
     /// A connection was accepted.
     fn accepted(&mut self, ring: &mut Ring, id: SocketId);
     /// A connection begun with [`Ring::connect`] stands.

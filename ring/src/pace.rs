@@ -1,24 +1,32 @@
 //! How long a turn waits for a batch.
 //!
 //! While much arrives, a few microseconds of waiting turn many small batches into fewer large ones, each with one system
-//! call. While little arrives it must not cost any latency. So the last turn that waited decides: only after a batch is
-//! there a wait for another one as large, for a bounded time.
+//! call and one switch of the thread. While little arrives it must not cost any latency. So only after a batch is there a
+//! wait for another one nearly as large, for a bounded time; and when that time passes in vain, there is none for a while,
+//! twice as long each time.
 
 /// A smaller batch is not waited for.
 const BATCH_MIN: u32 = 8;
 /// A batch that is large enough.
-const BATCH_MAX: u32 = 64;
+const BATCH_MAX: u32 = 32;
+/// Turns without such a wait after one in vain, at first and at most.
+const REST_MIN: u32 = 4;
+const REST_MAX: u32 = 256;
 
 /// What the next turn waits for.
 #[derive(Debug)]
 pub(crate) struct Pace {
     wanted: u32,
     wait_us_max: u32,
+    /// Turns until the next try.
+    rest: u32,
+    /// Turns to rest when the next one is in vain.
+    next_rest: u32,
 }
 
 impl Pace {
     pub(crate) fn new(wait_us_max: u32) -> Self {
-        Self { wanted: 1, wait_us_max }
+        Self { wanted: 1, wait_us_max, rest: 0, next_rest: REST_MIN }
     }
 
     /// Completions to wait for, and for how many microseconds.
@@ -28,8 +36,16 @@ impl Pace {
 
     /// A turn that waited brought so many completions.
     pub(crate) fn arrived(&mut self, completions: u32) {
-        let is_busy = completions >= BATCH_MIN && self.wait_us_max > 0;
-        self.wanted = if is_busy { completions.min(BATCH_MAX) } else { 1 };
+        if self.wanted > 1 && completions < self.wanted {
+            self.rest = self.next_rest;
+            self.next_rest = (self.next_rest * 2).min(REST_MAX);
+        } else if self.wanted > 1 {
+            self.next_rest = REST_MIN;
+        } else {
+            self.rest = self.rest.saturating_sub(1);
+        }
+        let is_busy = completions >= BATCH_MIN && self.rest == 0 && self.wait_us_max > 0;
+        self.wanted = if is_busy { (completions / 4 * 3).min(BATCH_MAX) } else { 1 };
     }
 }
 
@@ -44,17 +60,33 @@ mod tests {
         pace.arrived(BATCH_MIN - 1);
         assert_eq!(pace.next(), (1, 0));
         pace.arrived(20);
-        assert_eq!(pace.next(), (20, 50));
+        assert_eq!(pace.next(), (15, 50));
         pace.arrived(10_000);
         assert_eq!(pace.next(), (BATCH_MAX, 50));
-        pace.arrived(1);
-        assert_eq!(pace.next(), (1, 0));
+    }
+
+    #[test]
+    fn rests_longer_each_time_it_waits_in_vain() {
+        let mut pace = Pace::new(50);
+        pace.arrived(20);
+        for rest in [REST_MIN, REST_MIN * 2, REST_MIN * 4] {
+            assert_eq!(pace.next(), (15, 50));
+            pace.arrived(14);
+            for _ in 0..rest {
+                assert_eq!(pace.next(), (1, 0));
+                pace.arrived(20);
+            }
+        }
+        pace.arrived(15);
+        assert_eq!(pace.next_rest, REST_MIN, "a wait that was worth it is tried again soon");
     }
 
     #[test]
     fn never_waits_when_it_is_off() {
         let mut pace = Pace::new(0);
-        pace.arrived(1_000);
-        assert_eq!(pace.next(), (1, 0));
+        for _ in 0..10 {
+            pace.arrived(1_000);
+            assert_eq!(pace.next(), (1, 0));
+        }
     }
 }

@@ -80,13 +80,7 @@ impl Ring {
     /// goes to many sockets. A small payload is copied, since that is cheaper.
     pub fn send_parts(&mut self, id: SocketId, head: &[u8], shared: &Bytes) -> Result<(), SendError> {
         let egress = self.egress_with_room(id, head.len() + shared.len())?;
-        let egress = self.egresses.get_mut(egress);
-        egress.push(head);
-        if shared.len() < egress::SHARE_BYTES_MIN {
-            egress.push(shared);
-        } else {
-            egress.push_shared(shared);
-        }
+        self.egresses.get_mut(egress).push_parts(head, shared);
         Ok(())
     }
 

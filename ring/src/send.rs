@@ -26,12 +26,20 @@ pub(crate) struct Sends {
     dirty: Vec<SocketId>,
     submitted: Vec<Sent>,
     messages: Messages,
+    /// Something must be done as soon as these are submitted.
+    is_urgent: bool,
 }
 
 impl Sends {
     /// The caller has set the socket's flag, so that a socket is here once.
     pub(crate) fn add_dirty(&mut self, id: SocketId) {
         self.dirty.push(id);
+    }
+
+    /// Whether a turn that submits these must not wait. A send that goes through completes in silence, so nothing would
+    /// end the wait.
+    pub(crate) fn must_settle_soon(&self, is_drained_wanted: bool) -> bool {
+        self.is_urgent || (is_drained_wanted && !self.submitted.is_empty())
     }
 }
 
@@ -86,7 +94,8 @@ impl Ring {
             socket.clear(flag::DIRTY);
             let sends = matches!(socket.stage, Stage::Open | Stage::Flushing);
             if sends && socket.egress != egress::NONE && !socket.is_in_flight(flight::WRITABLE) {
-                let egress = socket.egress;
+                let (egress, closes) = (socket.egress, socket.stage == Stage::Flushing);
+                self.sends.is_urgent |= closes;
                 self.push_send(id, egress);
             }
         }
@@ -96,6 +105,7 @@ impl Ring {
     fn push_send(&mut self, id: SocketId, egress: u32) {
         let number = self.sends.submitted.len() as u32;
         let (entry, bytes) = send_entry(id, self.egresses.get(egress), &mut self.sends.messages);
+        self.sends.is_urgent |= bytes < self.egresses.get(egress).len();
         self.sends.submitted.push(Sent { id, bytes, result: ALL });
         // The slot of the tag is the number of the send: its result comes back before the next one of that number.
         let tag = Tag::new(Kind::Send, SocketId { slot: number, generation: 0 });
@@ -113,6 +123,7 @@ impl Ring {
         }
         self.queues.forget_failed_sends();
         self.sends.messages.used = 0;
+        self.sends.is_urgent = false;
         for sent in submitted.drain(..) {
             self.settle(sent, handler);
         }

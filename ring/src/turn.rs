@@ -18,14 +18,15 @@ impl Ring {
     ///
     /// # Panics
     /// When the handler replaced this ring by another one.
-    pub fn turn(&mut self, wait: Option<Duration>, handler: &mut impl Handler) -> io::Result<()> {
+    pub fn turn<H: Handler>(&mut self, wait: Option<Duration>, handler: &mut H) -> io::Result<()> {
         // A handler could replace the whole ring while it holds bytes of this one.
         let memory = self.buffers.memory();
         self.arm_accepts();
         let receives = self.push_receives();
         // The last before the submission, since sends point into memory that handlers may change.
         self.push_sends();
-        let wait = self.wait(wait, receives);
+        let must_settle = self.sends.must_settle_soon(H::WANTS_DRAINED);
+        let wait = self.wait(wait, receives > 0 || must_settle);
         self.queues.enter(wait)?;
         let is_woken = self.waker.take();
         self.now_ms = sys::clock_ms();
@@ -84,9 +85,9 @@ impl Ring {
         self.queues.recycle_closed(closed);
     }
 
-    fn wait(&self, wait: Option<Duration>, receives: u32) -> Wait {
-        // Receives complete within the submission, so there will be something to do.
-        let has_work = receives > 0 || !self.readable.is_empty() || self.queues.has_completions();
+    /// `is_next_soon`: there will be something to do right after the submission.
+    fn wait(&self, wait: Option<Duration>, is_next_soon: bool) -> Wait {
+        let has_work = is_next_soon || !self.readable.is_empty() || self.queues.has_completions();
         let (wanted, batch_us) = self.pace.next();
         let deadline = self.deadlines.front().map(|&(deadline_ms, _)| deadline_ms);
         let next_ms = deadline.into_iter().chain(self.accepting.rests_until_ms()).min();

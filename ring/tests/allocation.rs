@@ -46,6 +46,8 @@ struct Echo {
 }
 
 impl Handler for Echo {
+    const WANTS_DRAINED: bool = false;
+
     fn accepted(&mut self, _: &mut Ring, _: SocketId) {}
     fn connected(&mut self, _: &mut Ring, _: SocketId) {}
     fn received(&mut self, ring: &mut Ring, id: SocketId, bytes: &mut [u8]) {

@@ -3,11 +3,11 @@
 mod support;
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use petrel_ring::{Config, SendError};
-use support::{Recorder, listening, pair, pattern, run_beside, run_until, small};
+use support::{PATIENCE, Recorder, listening, pair, pattern, run_beside, run_until, small};
 
 /// More than the kernel's buffers on both sides of a loopback connection together.
 const LOTS: usize = 24 << 20;
@@ -84,6 +84,38 @@ fn a_send_beyond_the_bound_is_refused_whole() {
     assert_eq!(back[..600], [1; 600]);
     assert_eq!(back[600..1_000], [3; 400]);
     assert_eq!(back[1_000..], [4; 1_000]);
+}
+
+#[test]
+fn nothing_waits_for_something_else_to_happen() {
+    let (mut ring, addr) = listening(small());
+    let mut recorder = Recorder::default();
+    let (mut peer, id) = pair(&mut ring, addr, &mut recorder);
+    ring.send(id, b"once").expect("within the bound");
+    turns_without_events(&mut ring, &mut recorder, 1);
+    assert_eq!(recorder.drained, [id]);
+    // More pieces than go into one send.
+    let payload = Bytes::from(pattern(5_000));
+    for _ in 0..40 {
+        ring.send_parts(id, b"head", &payload).expect("within the bound");
+    }
+    turns_without_events(&mut ring, &mut recorder, 5);
+    assert_eq!((recorder.drained.len(), ring.egress_bytes(id)), (2, 0));
+    ring.send(id, b"goodbye").expect("within the bound");
+    ring.close(id);
+    turns_without_events(&mut ring, &mut recorder, 2);
+    let mut back = Vec::new();
+    peer.read_to_end(&mut back).expect("our end is closed, without any event");
+    assert_eq!(back.len(), 4 + 40 * 5_004 + 7);
+}
+
+/// Turns that would wait long if they waited for anything.
+fn turns_without_events(ring: &mut petrel_ring::Ring, recorder: &mut Recorder, count: u32) {
+    let begun = Instant::now();
+    for _ in 0..count {
+        ring.turn(Some(PATIENCE), recorder).expect("a turn");
+    }
+    assert!(begun.elapsed() < PATIENCE, "a turn waited for an event that does not come");
 }
 
 #[test]
