@@ -467,3 +467,6 @@ fn shown(
         rows::message(conversation, seq, row, !is_recalled).map_err(|damage| table.damaged(key, damage))?;
     Ok(ShownRow { row, is_recalled })
 }
+
+#[cfg(test)]
+mod tests;
