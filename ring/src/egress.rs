@@ -11,16 +11,18 @@ use bytes::{Buf, Bytes};
 pub(crate) const NONE: u32 = u32::MAX;
 /// Pieces in one send. What is beyond goes with the next.
 pub(crate) const PIECES_MAX: usize = 16;
-/// A payload below this is copied behind its head: one contiguous send is cheaper than a gathering one.
-pub(crate) const SHARE_BYTES_MIN: usize = 4 << 10;
+/// A payload below this is copied behind its head: one contiguous send is cheaper than a gathering one. Measured by
+/// `examples/fan_out.rs`: 5.7 against 6.1 µs at 4 KiB, 7.0 against 7.6 at 8 KiB, 10.5 against 8.1 at 16 KiB.
+const SHARE_BYTES_MIN: usize = 8 << 10;
+/// A payload that is all there is to send needs no gathering, and shared it is cheaper at every size. Small ones are
+/// copied nevertheless, because something else may follow them in the same send.
+const SHARE_ALONE_BYTES_MIN: usize = 512;
 /// Free egresses that are kept. Beyond, when nothing is queued anywhere, the table shrinks to this.
 const FREE_MAX: usize = 4_096;
 /// Memory of all free buffers together. Beyond: it is given back.
 const FREE_BYTES_MAX: usize = 4 << 20;
 /// A free buffer that grew beyond this is not kept.
 const FREE_BUFFER_BYTES_MAX: usize = 128 << 10;
-/// A payload that is all there is to send needs no gathering.
-pub(crate) const SHARE_ALONE_BYTES_MIN: usize = 256;
 /// First capacity of a buffer.
 const FIRST_BYTES: usize = 512;
 

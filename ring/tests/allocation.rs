@@ -63,7 +63,7 @@ impl Handler for Echo {
 
 #[test]
 fn an_echo_allocates_nothing() {
-    for payload_bytes in [100, 5_000] {
+    for payload_bytes in [100, 10_000] {
         let (mut ring, addr) = listening(small());
         let mut recorder = Recorder::default();
         let (mut peer, _) = pair(&mut ring, addr, &mut recorder);

@@ -42,7 +42,8 @@ fn copied_and_shared_pieces_stay_in_order_across_short_sends() {
     let (mut ring, addr) = listening(roomy());
     let mut recorder = Recorder::default();
     let (mut peer, id) = pair(&mut ring, addr, &mut recorder);
-    let payloads: Vec<Bytes> = [0, 1, 300, 4_096, 5_000, 70_000].map(|len| Bytes::from(pattern(len))).into();
+    let payloads: Vec<Bytes> =
+        [0, 1, 300, 511, 512, 8_191, 8_192, 70_000].map(|len| Bytes::from(pattern(len))).into();
     let mut expected = Vec::new();
     while expected.len() < LOTS {
         for (number, payload) in payloads.iter().enumerate() {
@@ -95,7 +96,7 @@ fn nothing_waits_for_something_else_to_happen() {
     turns_without_events(&mut ring, &mut recorder, 1);
     assert_eq!(recorder.drained, [id]);
     // More pieces than go into one send.
-    let payload = Bytes::from(pattern(5_000));
+    let payload = Bytes::from(pattern(9_000));
     for _ in 0..40 {
         ring.send_parts(id, b"head", &payload).expect("within the bound");
     }
@@ -106,7 +107,7 @@ fn nothing_waits_for_something_else_to_happen() {
     turns_without_events(&mut ring, &mut recorder, 2);
     let mut back = Vec::new();
     peer.read_to_end(&mut back).expect("our end is closed, without any event");
-    assert_eq!(back.len(), 4 + 40 * 5_004 + 7);
+    assert_eq!(back.len(), 4 + 40 * 9_004 + 7);
 }
 
 /// Turns that would wait long if they waited for anything.
