@@ -120,7 +120,9 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub(crate) fn new(capacity: u32) -> Self {
-        Self { all: Vec::new(), len: 0, capacity }
+        // All at once, since growing would move the table in the middle of a turn. Pages of slots that were never used take
+        // no memory.
+        Self { all: Vec::with_capacity(capacity as usize), len: 0, capacity }
     }
 
     /// Slots in use.
