@@ -545,6 +545,7 @@ fn rounds_and_bytes_under_way_are_bounded() {
     let mut seq = 0;
     while world.fanout.has_room() {
         seq += 1;
+        assert!(seq <= limits::FANOUT_ROUNDS_MAX as u64, "the window has no end");
         world.stored(vec![message(ANNA, BERT, seq, None)]);
     }
     assert_eq!(seq, limits::FANOUT_ROUNDS_MAX as u64);
@@ -562,6 +563,7 @@ fn rounds_and_bytes_under_way_are_bounded() {
     let mut rounds = 0;
     while world.fanout.has_room() {
         rounds += 1;
+        assert!(rounds <= limits::FANOUT_ROUNDS_MAX, "the window has no end");
         world.stored(pack.clone());
     }
     assert!((8..limits::FANOUT_ROUNDS_MAX).contains(&rounds), "{rounds} rounds of nearly 1 MiB");
