@@ -1,10 +1,10 @@
 //! The log in one folder, for all services in one process.
 //!
 //! Topics are partitioned; a record's offset is dense within its partition and never given twice. Publishers put packs
-//! into a bounded queue ([`queue`]); one thread takes everything that waits, writes it, syncs it if it holds a pack of
-//! `uplink`, and receipts ([`commit`]). Readers find new records in memory and older ones on disk
-//! ([`partition`], [`consumer`]). What all of a topic's subscriptions have acknowledged is deleted by the segment
-//! ([`store`]).
+//! into a bounded queue (`queue`); one thread takes everything that waits, writes it, syncs it if it holds a pack of
+//! `uplink`, and receipts (`commit`). Readers find new records in memory and older ones on disk
+//! (`partition`, `consumer`). What all of a topic's subscriptions have acknowledged is deleted by the segment
+//! (`store`).
 //!
 //! What survives: a receipted pack of `uplink` survives a power cut. Everything that was receipted on the other topics,
 //! and acknowledgements that are older than [`petrel_protocol::limits::BUS_ACK_MS_MAX`], survive the process (kill -9),

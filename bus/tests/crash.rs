@@ -14,13 +14,13 @@ use petrel_protocol::topics::{Subscription, Topic};
 use support::next;
 
 const PARTITIONS: u16 = 3;
-const ROUNDS: u64 = 8;
+const ROUNDS: u64 = 6;
 /// Where the child finds its folder.
 const DIR_VARIABLE: &str = "PETREL_BUS_TEST_DIR";
 
 /// The pack with this tag: its size and its bytes follow from the tag.
 fn pack(tag: u64) -> Bytes {
-    let size = 16 + (tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize;
+    let size = 16 + (tag.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53) as usize;
     let mut pack = vec![tag as u8; size];
     pack[..8].copy_from_slice(&tag.to_be_bytes());
     pack.into()

@@ -285,3 +285,16 @@ async fn many_publishers_keep_their_own_order() {
     }
     assert_eq!(seen, 16_000);
 }
+
+#[tokio::test]
+async fn a_callback_that_panics_ends_the_log_and_hangs_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = open(&dir);
+    let mut consumer = bus.subscribe(Topic::Uplink, Subscription::Persist, 0).unwrap();
+    let publisher = bus.publisher(Topic::Stored, std::sync::Arc::new(|_| panic!("as the test wants it")));
+    publisher.publish(0, 0, Bytes::from_static(b"x")).unwrap();
+    assert!(tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().is_none());
+    assert_eq!(publisher.publish(0, 0, Bytes::from_static(b"x")), Err(PublishError::Unavailable));
+    assert_eq!(bus.sync(), Err(PublishError::Unavailable));
+    bus.close();
+}

@@ -24,6 +24,11 @@ use super::shared::Shared;
 use super::store::{JOURNAL_CHECK_BYTES, Store, StoreError, append};
 use crate::{PublishError, Receipt};
 
+/// What a segment may hold in memory when the next one's keyspace is late.
+const SEGMENT_MEMORY_BYTES: u64 = BUS_SEGMENT_BYTES * 4;
+/// What a cursor counts for, so that the memtable of cursors is flushed with the journal's check before it grows large.
+const CURSOR_BYTES: u64 = 1_024;
+
 /// The commit thread's state.
 pub(super) struct Committer {
     shared: Arc<Shared>,
@@ -56,6 +61,8 @@ pub(super) struct TopicLog {
     segment_bytes: u64,
     /// The size of this segment at which the next one's keyspace is asked for.
     spare_at: u64,
+    /// The size at which it is flushed from memory, should the next one still not be there.
+    flush_at: u64,
     partitions: Vec<PartitionLog>,
 }
 
@@ -98,6 +105,7 @@ impl TopicLog {
             topic,
             segment_bytes: segment_bytes.min(BUS_SEGMENT_BYTES),
             spare_at: BUS_SEGMENT_BYTES / 2,
+            flush_at: SEGMENT_MEMORY_BYTES,
             partitions,
         })
     }
@@ -161,13 +169,9 @@ impl Committer {
     fn commit(&mut self) {
         let shared = Arc::clone(&self.shared);
         let store = store(&shared);
-        let result = match &*store {
-            Some(store) => self.commit_to(store),
-            None => unreachable!("a log that has not failed has its store"),
-        };
-        drop(store);
-        if let Err((doing, error)) = result {
-            self.fail(doing, &error);
+        let Some(store) = &*store else { unreachable!("a log that is well has its store") };
+        if let Err((doing, error)) = self.commit_to(store) {
+            self.fail(doing, &error, !store.sync_failed());
         }
     }
 
@@ -259,6 +263,7 @@ impl Committer {
                 for (slot, &subscription) in subscriptions.iter().enumerate() {
                     if acked[slot] != partition.cursors[slot] {
                         store.move_cursor(log.topic, subscription, number, acked[slot])?;
+                        self.journal_bytes += CURSOR_BYTES;
                     }
                     unacked[slot] += end - acked[slot];
                 }
@@ -328,6 +333,10 @@ impl Committer {
                 if store.begin_segment(log.topic, first)? {
                     log.segment_bytes = 0;
                     log.spare_at = BUS_SEGMENT_BYTES / 2;
+                    log.flush_at = SEGMENT_MEMORY_BYTES;
+                } else if log.segment_bytes >= log.flush_at {
+                    store.flush_last_segment(log.topic)?;
+                    log.flush_at = log.segment_bytes + SEGMENT_MEMORY_BYTES;
                 }
             }
             if acks {
@@ -350,13 +359,11 @@ impl Committer {
         Ok(())
     }
 
-    /// From now on publishes are refused.
-    fn fail(&mut self, doing: &'static str, error: &StoreError) {
+    /// From now on publishes are refused. `again`: it may be tried again. Not after a failed sync: what is read then may
+    /// not be on disk, so only a new start may trust it, which the operator makes after a look at the disk.
+    fn fail(&mut self, doing: &'static str, error: &StoreError, again: bool) {
         METRICS.failures.with_label_values(&[doing]).inc();
         self.shared.queue.refuse(true);
-        // After a failed sync the kernel holds pages for clean that are not on disk, so only a new start, which the
-        // operator does after a look at the disk, may trust what it reads.
-        let again = doing != "syncing";
         self.health = if again {
             Health::Failing(Instant::now() + Duration::from_millis(BUS_RETRY_MS))
         } else {
@@ -440,6 +447,7 @@ impl Drop for EndOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.queue.close();
+            self.0.house.close();
             self.0.partitions.iter().flatten().for_each(Partition::close);
         }
     }

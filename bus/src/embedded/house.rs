@@ -106,7 +106,7 @@ pub(super) fn keep(shared: &Shared) {
 impl Chore {
     fn run(self, store: &Store) -> Result<(), StoreError> {
         match self {
-            Self::Spare(topic) => store.make_spare(topic),
+            Self::Spare(topic) => store.make_spare(topic).and_then(|()| store.flush_old_segments(topic)),
             Self::Drop(topic, acked) => store.drop_segments(topic, &acked),
             Self::Journal => store.tidy_journal(),
         }

@@ -4,18 +4,19 @@
 //!   (big-endian) → pack. Only the last one is written to. Once every record in it is acknowledged it is deleted whole,
 //!   which costs neither tombstones nor compaction; a segment that is acknowledged before it is two segments old never
 //!   leaves its memtable, so its records are written once, to the journal. Making or deleting a keyspace costs some
-//!   twenty syncs, so [`super::house`] does it ahead and behind, and nothing that is published waits for it. For the
+//!   twenty syncs, so `house` does it ahead and behind, and nothing that is published waits for it. For the
 //!   same reason records go in by single inserts, flushed together: fjall's batches wait while a keyspace is made.
 //! - The keyspace `meta` has a row for each segment (the first offset of each partition) and one for each cursor.
 //! - All keyspaces share one journal, so what is durable is a prefix of what was written: a cursor never survives a
 //!   power cut that the records before it did not.
 //!
-//! fjall's memory and files: a memtable of at most [`BUS_SEGMENT_BYTES`] for each live segment (two or three a topic), a
+//! fjall's memory and files: a memtable of about `BUS_SEGMENT_BYTES` for each live segment (two or three a topic), a
 //! block cache of 1 MiB (readers mostly find their records in the tail), one worker thread, journals of 64 MB of which
 //! at most three or four exist. Keys are never looked up, so no filters are built.
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fjall::config::{BlockSizePolicy, FilterPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
-use petrel_protocol::limits::{BUS_READ_BYTES, BUS_READ_PACKS, BUS_SEGMENT_BYTES};
+use petrel_protocol::limits::{BUS_READ_BYTES, BUS_READ_PACKS};
 use petrel_protocol::topics::{Subscription, Topic};
 
 /// Journal bytes after which fjall is asked to look whether it can begin a new journal; it does at 64 MB.
@@ -43,6 +44,7 @@ pub(super) struct Store {
     segments: [RwLock<Vec<Segment>>; Topic::ALL.len()],
     /// The keyspace of each topic's next segment, made ahead.
     spares: [Mutex<Option<(u64, Keyspace)>>; Topic::ALL.len()],
+    sync_failed: AtomicBool,
 }
 
 /// Some of a topic's records.
@@ -71,9 +73,10 @@ impl Store {
             .max_journaling_size(JOURNALS_BYTES_MAX)
             .manual_journal_persist(true)
             .open()?;
-        let meta = db.keyspace("meta", || options(1 << 20))?;
+        let meta = db.keyspace("meta", options)?;
         let segments = Topic::ALL.map(|_| RwLock::default());
-        let store = Self { db, meta, partitions, segments, spares: Topic::ALL.map(|_| Mutex::default()) };
+        let spares = Topic::ALL.map(|_| Mutex::default());
+        let store = Self { db, meta, partitions, segments, spares, sync_failed: AtomicBool::new(false) };
         for topic in Topic::ALL {
             store.open_segments(topic)?;
         }
@@ -96,7 +99,7 @@ impl Store {
             }
         }
         for number in numbers {
-            let records = self.db.keyspace(&segment_name(topic, number), segment_options)?;
+            let records = self.db.keyspace(&segment_name(topic, number), options)?;
             if let Some(row) = self.meta.get(segment_row(topic, number))? {
                 let first = decode_offsets(&row, self.partitions).ok_or_else(|| {
                     StoreError::Damaged(format!("the row of {topic:?} segment {number} is broken"))
@@ -170,7 +173,17 @@ impl Store {
 
     /// Returns when everything written so far is on disk.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        Ok(self.db.persist(PersistMode::SyncData)?)
+        let synced = self.db.persist(PersistMode::SyncData);
+        // A poisoned database was not asked: the failure was another's.
+        if synced.as_ref().is_err_and(|error| !matches!(error, fjall::Error::Poisoned)) {
+            self.sync_failed.store(true, Ordering::Relaxed);
+        }
+        Ok(synced?)
+    }
+
+    /// Whether a sync has failed, on any thread. Then the kernel holds pages for clean that are not on disk.
+    pub(super) fn sync_failed(&self) -> bool {
+        self.sync_failed.load(Ordering::Relaxed)
     }
 
     /// Records of a partition from `from` on and before `to`, of which the first is there: some of them, at least one.
@@ -238,7 +251,7 @@ impl Store {
         let mut spare = self.spares[topic as usize].lock().expect("no holder panics");
         if spare.is_none() {
             let number = self.segments(topic).last().map_or(1, |segment| segment.number + 1);
-            *spare = Some((number, self.db.keyspace(&segment_name(topic, number), segment_options)?));
+            *spare = Some((number, self.db.keyspace(&segment_name(topic, number), options)?));
         }
         Ok(())
     }
@@ -250,12 +263,28 @@ impl Store {
         let Ok(mut spare) = self.spares[topic as usize].try_lock() else { return Ok(false) };
         let Some((number, records)) = spare.take() else { return Ok(false) };
         self.meta.insert(segment_row(topic, number), encode_offsets(&first))?;
-        let mut segments = self.segments_mut(topic);
-        segments.push(Segment { number, records, first });
-        if let Some(index) = segments.len().checked_sub(SEGMENTS_IN_MEMORY + 1) {
-            segments[index].records.rotate_memtable()?;
-        }
+        self.segments_mut(topic).push(Segment { number, records, first });
         Ok(true)
+    }
+
+    /// Flushes the segments that are still needed though newer ones have long begun.
+    pub(super) fn flush_old_segments(&self, topic: Topic) -> Result<(), StoreError> {
+        let old: Vec<Keyspace> = {
+            let segments = self.segments(topic);
+            let old = segments.len().saturating_sub(SEGMENTS_IN_MEMORY);
+            segments[..old].iter().map(|segment| segment.records.clone()).collect()
+        };
+        for records in old {
+            // Nothing happens where its memtable is empty.
+            records.rotate_memtable()?;
+        }
+        Ok(())
+    }
+
+    /// Flushes the segment that is written to.
+    pub(super) fn flush_last_segment(&self, topic: Topic) -> Result<(), StoreError> {
+        let last = self.segments(topic).last().map(|segment| segment.records.clone());
+        last.map_or(Ok(()), |records| Ok(records.rotate_memtable().map(drop)?))
     }
 
     /// How many segments this topic has, and how many of them, the oldest, hold nothing from `acked` on.
@@ -280,7 +309,8 @@ impl Store {
             self.db.delete_keyspace(segment.records)?;
             self.meta.remove(segment_row(topic, segment.number))?;
         }
-        Ok(())
+        // A sealed journal holds on to the memtables of its segments, also deleted ones.
+        if self.db.journal_count() > 1 { self.tidy_journal() } else { Ok(()) }
     }
 
     /// Whether the disk takes a write and keeps it.
@@ -321,17 +351,14 @@ pub(super) fn append(
     Ok(records.insert(record_key(partition, offset), &pack[..])?)
 }
 
-fn options(memtable_bytes: u64) -> KeyspaceCreateOptions {
+fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .manual_journal_persist(true)
-        .max_memtable_size(memtable_bytes)
+        // Memtables are flushed by `house` and by the commit thread alone. Beyond this size fjall would ask its worker for
+        // a rotation with each insert, and the worker waits for ever when these fill its own queue.
+        .max_memtable_size(u64::MAX)
         .filter_policy(FilterPolicy::disabled())
         .data_block_size_policy(BlockSizePolicy::all(16 << 10))
-}
-
-fn segment_options() -> KeyspaceCreateOptions {
-    // Never reached: a full segment is followed by the next, and flushed from there.
-    options(BUS_SEGMENT_BYTES * 16)
 }
 
 fn segment_name(topic: Topic, number: u64) -> String {
