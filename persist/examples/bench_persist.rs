@@ -138,6 +138,35 @@ fn batches(size: u64) {
     world.bus.close();
 }
 
+/// A million events: whether compactions keep up, and what the slowest round waited for.
+fn sustained() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = World::start(dir.path());
+    let mut state = 7;
+    let (before, began) = (cpu(), Instant::now());
+    let mut rounds = Vec::new();
+    for _ in 0..1_000_000 / 300 {
+        let mut user = || 1 + random(&mut state) % USERS;
+        let pairs: Vec<_> =
+            (0..300).map(|_| (user(), user())).map(|(a, b)| (a, b + u64::from(a == b))).collect();
+        let began = Instant::now();
+        world.round(&pairs);
+        rounds.push(began.elapsed());
+    }
+    report("sustained, 300 a batch, a million events", 1_000_000, &before, began.elapsed());
+    rounds.sort_unstable();
+    let at = |share: f64| rounds[((rounds.len() - 1) as f64 * share) as usize];
+    println!(
+        "  a round: p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0)
+    );
+    world.persist.stop();
+    world.bus.close();
+}
+
 fn first_and_later() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = World::start(dir.path());
@@ -227,7 +256,7 @@ fn sync(conversations: u64) {
 }
 
 fn main() {
-    // One part alone: `batches`, `first`, `receipts` or `sync`.
+    // One part alone: `batches`, `first`, `sustained`, `receipts` or `sync`.
     let part = std::env::args().nth(1).unwrap_or_default();
     let is_on = |name: &str| part.is_empty() || part == name;
     println!("µs for each event (sync: each call): wall, then CPU by thread");
@@ -236,6 +265,9 @@ fn main() {
     }
     if is_on("first") {
         first_and_later();
+    }
+    if is_on("sustained") {
+        sustained();
     }
     if is_on("receipts") {
         receipts();

@@ -400,7 +400,8 @@ impl Tables {
         let db = Database::builder(dir)
             .cache_size(limits::STORE_CACHE_BYTES)
             .max_journaling_size(limits::STORE_JOURNAL_BYTES_MAX)
-            .worker_threads(1)
+            // A flush must not wait for a compaction: writing halts when four memtables wait.
+            .worker_threads(2)
             .open()?;
         let busy = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES);
         let quiet = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES / 2);

@@ -1,7 +1,7 @@
 //! Readers that stop between two effects, readers that do not know that they were replaced, records that come twice.
 
 use petrel_protocol::events::stored;
-use petrel_protocol::limits::DEDUP_WINDOW_MS;
+use petrel_protocol::limits::{DEDUP_WINDOW_MS, RECALL_WINDOW_MS};
 use petrel_protocol::sequencer::Input;
 
 use crate::world::{
@@ -15,7 +15,8 @@ fn log() -> Log {
     log.append(vec![first.clone(), send(2, 1, 2, 12, 1), send(1, 3, 3, 13, 2)]);
     log.append(vec![resent(first, 99, 3), send(2, 1, 7, 11, 4), send(1, 2, 0, 14, 5)]);
     log.append(vec![recall(1, 2, 99, 6), recall(1, 2, 11, 7), recall(2, 1, 14, 8), send(1, 2, 0, 14, 9)]);
-    log.append(vec![send(1, 2, 5, 15, 10)]);
+    // Refused as too late, then accepted: the edges' clocks differ.
+    log.append(vec![send(1, 2, 5, 15, 10), recall(1, 2, 15, 11 + RECALL_WINDOW_MS), recall(1, 2, 15, 12)]);
     log
 }
 
@@ -84,6 +85,18 @@ fn a_replay_from_the_start_writes_nothing_and_publishes_everything_again() {
     assert_eq!(world.store, expected.store);
     assert!(world.stored.iter().all(|stored| stored.again));
     assert_same_answers(&world, &expected);
+}
+
+#[test]
+fn a_replay_of_many_windows_publishes_every_event_again() {
+    let later = (0..20_u8).map(|n| send(1, 2, n + 1, 100 + u64::from(n), u64::from(n) * DEDUP_WINDOW_MS / 2));
+    // The reader has begun when it loads the head of the conversation that another one has already taken further.
+    let log = Log::one_each([send(1, 3, 99, 99, 0)].into_iter().chain(later));
+    let mut world = World::of(&log);
+    let expected = std::mem::take(&mut world.stored);
+    world.run(&mut Reader::new(config(), 0), &log, 1);
+    let seqs = |stored: &[petrel_protocol::events::Stored]| stored.iter().map(|s| s.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(&world.stored), seqs(&expected));
 }
 
 #[test]

@@ -102,6 +102,12 @@ fn a_msg_id_belongs_to_its_first_writer_and_the_refusal_is_remembered() {
 }
 
 #[test]
+fn a_stolen_msg_id_without_a_client_id_is_no_duplicate_of_its_owner() {
+    let world = World::of(&Log::one_each([send(1, 2, 1, 11, 0), send(2, 1, 0, 11, 1)]));
+    assert_eq!(code_of(world.answer(1)), Code::IdTaken as i32);
+}
+
+#[test]
 fn the_same_msg_id_for_another_message_is_refused() {
     let world = World::of(&Log::one_each([send(1, 2, 1, 11, 0), send(1, 2, 2, 11, 1)]));
     assert_eq!(code_of(world.answer(1)), Code::IdTaken as i32);
