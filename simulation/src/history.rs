@@ -5,7 +5,7 @@
 //!
 //! | verb and fields | meaning |
 //! | --- | --- |
-//! | `opened in-order\|as-it-comes` | the device exists from here on, before any message; whether it shows rows in order |
+//! | `opened in-order\|as-it-comes one-by-one\|pipelined` | the device exists from here on, before any message; whether it shows rows in order; whether it awaits each send's outcome before it sends the next into that conversation |
 //! | `connecting`, `connected`, `disconnected` | it begins to connect; a connection is up, or gone |
 //! | `send TO ID CONTENT` | it was asked to send a message |
 //! | `accepted ID` | the send was accepted |
@@ -65,7 +65,7 @@ pub enum Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the module's table documents the variants and their fields")]
 pub enum What {
-    Opened { shows_in_order: bool },
+    Opened { shows_in_order: bool, sends_one_by_one: bool },
     Connecting,
     Connected,
     Disconnected,
@@ -125,8 +125,9 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = |is: bool, yes: &'static str, no: &'static str| if is { yes } else { no };
         match *self {
-            Self::Opened { shows_in_order } => {
-                write!(f, "opened {}", word(shows_in_order, "in-order", "as-it-comes"))
+            Self::Opened { shows_in_order, sends_one_by_one } => {
+                let shows = word(shows_in_order, "in-order", "as-it-comes");
+                write!(f, "opened {shows} {}", word(sends_one_by_one, "one-by-one", "pipelined"))
             }
             Self::Connecting => f.write_str("connecting"),
             Self::Connected => f.write_str("connected"),
@@ -200,7 +201,10 @@ fn parse(line: &str) -> Option<Entry> {
     let at_us = words.number()?;
     let device = Device { user: words.number()?, kind: words.number()?.try_into().ok()? };
     let what = match words.0.next()? {
-        "opened" => What::Opened { shows_in_order: words.either("in-order", "as-it-comes")? },
+        "opened" => What::Opened {
+            shows_in_order: words.either("in-order", "as-it-comes")?,
+            sends_one_by_one: words.either("one-by-one", "pipelined")?,
+        },
         "connecting" => What::Connecting,
         "connected" => What::Connected,
         "disconnected" => What::Disconnected,
@@ -270,7 +274,7 @@ mod tests {
         let id = Id([7; 16]);
         let (peer, seq, from) = (3, 9, 2);
         let whats = [
-            What::Opened { shows_in_order: true },
+            What::Opened { shows_in_order: true, sends_one_by_one: false },
             What::Connecting,
             What::Connected,
             What::Send { to: 3, id, content: fingerprint(b"hello") },

@@ -21,6 +21,7 @@ pub(super) struct Judge {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) shows_in_order: bool,
+    pub(super) sends_one_by_one: bool,
     pub(super) is_rested: bool,
     connecting_us: u64,
     /// The last row shown, by peer.
@@ -70,7 +71,7 @@ pub(super) enum Row {
 
 /// An edge remembers what it told about this many messages, and for this long after the last of it: a device that comes
 /// online long after another one has read a message may say that it has got it.
-const TOLD_MAX: usize = 32;
+const TOLD_MAX: usize = 16;
 const TOLD_US: u64 = 2_000_000;
 
 pub(super) fn conversation_of(one: u64, other: u64) -> (u64, u64) {
@@ -92,15 +93,16 @@ impl Judge {
         self.end_us = self.end_us.max(at_us);
         let fail =
             |rule, peer, seq, id, text: String| Err(Violation { rule, at_us, device, peer, seq, id, text });
-        if let What::Opened { shows_in_order } = what {
-            self.devices.insert(device, Seen { shows_in_order, ..Seen::default() });
+        if let What::Opened { shows_in_order, sends_one_by_one } = what {
+            self.devices.insert(device, Seen { shows_in_order, sends_one_by_one, ..Seen::default() });
             return Ok(());
         }
         let Some(seen) = self.devices.get_mut(&device) else {
             return fail(Rule::WellFormed, 0, 0, None, "a device that was never opened".into());
         };
         match what {
-            What::Opened { .. } | What::Disconnected => {}
+            What::Opened { .. } => {}
+            What::Disconnected => self.lose_answers(device),
             What::Connecting => seen.connecting_us = at_us,
             What::Connected => {
                 // What a device was told is promised to rise on one connection; it keeps the highest itself.
@@ -120,7 +122,9 @@ impl Judge {
                 };
                 match what {
                     What::Accepted { .. } => sent.accepted = true,
-                    What::Postponed { is_certain, .. } => sent.may_be_passed |= is_certain,
+                    What::Postponed { is_certain, .. } => {
+                        sent.may_be_passed |= is_certain && !seen.sends_one_by_one
+                    }
                     What::Refused { may_exist, .. } => sent.refused = Some(may_exist),
                     _ => unreachable!("matched above"),
                 }
@@ -170,6 +174,15 @@ impl Judge {
             What::Rested => seen.is_rested = true,
         }
         Ok(())
+    }
+
+    /// Whether the sends under way were refused before the ones behind them were accepted is not known.
+    fn lose_answers(&mut self, device: Device) {
+        if self.devices[&device].sends_one_by_one {
+            return;
+        }
+        let is_open = |s: &&mut Sent| s.device == device && !s.accepted && s.refused.is_none();
+        self.sends.values_mut().filter(is_open).for_each(|sent| sent.may_be_passed = true);
     }
 
     /// The next row of a conversation on a device.

@@ -170,6 +170,8 @@ pub(crate) struct World {
     looks: u32,
     /// Clients ask for gaps and show rows in order; else they are judged by what arrives unasked.
     clients_repair: bool,
+    /// Clients await each outcome before they send the next message into a conversation.
+    clients_wait: bool,
     /// Changes with everything that is no heartbeat.
     activity: u64,
     last_look: (u64, u32),

@@ -24,7 +24,8 @@ pub(crate) struct Router {
 struct Stream {
     call_us: u64,
     answer_us: u64,
-    /// Calls up to this ticket were lost when the stream broke.
+    /// The call at which the stream broke, until router has heard of it: whatever it wrote up to then is lost too.
+    broken_by: Option<u64>,
     void_to: u64,
 }
 
@@ -191,8 +192,7 @@ impl World {
     /// A batch reaches its edge, or is lost with all that is behind it.
     pub(crate) fn deliver(&mut self, router: usize, edge: usize, ticket: u64, batch: DeliverBatch) {
         let it = &self.routers[router];
-        let is_void = ticket <= it.streams[edge].void_to;
-        let last_ticket = it.last_ticket;
+        let is_void = ticket <= it.streams[edge].void_to || it.streams[edge].broken_by.is_some();
         let is_gone = !self.edges[edge].is_up || self.is_isolated(edge);
         let breaks = !is_void && (is_gone || self.strikes(self.faults.deliver_break));
         let mut answer = None;
@@ -200,7 +200,7 @@ impl World {
             answer = Some(self.take_batch(edge, batch));
         }
         if breaks {
-            self.routers[router].streams[edge].void_to = last_ticket;
+            self.routers[router].streams[edge].broken_by = Some(ticket);
             answer = None;
         }
         let delay = self.delay(WAY_US);
@@ -212,7 +212,12 @@ impl World {
     }
 
     pub(crate) fn answered(&mut self, router: usize, ticket: u64, answer: Option<DeliverReply>) {
-        if self.routers[router].is_up {
+        let it = &mut self.routers[router];
+        for stream in it.streams.iter_mut().filter(|s| s.broken_by == Some(ticket)) {
+            stream.broken_by = None;
+            stream.void_to = it.last_ticket;
+        }
+        if it.is_up {
             self.fanout(router, Input::Answered { ticket, answer });
         }
     }

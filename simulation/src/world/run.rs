@@ -80,7 +80,7 @@ impl From<Violation> for Failure {
 /// How long the clients connect before anybody sends.
 const START_US: u64 = 500_000;
 /// Events after which a run has lost its way.
-const EVENTS_MAX: u64 = 3_000_000;
+const EVENTS_MAX: u64 = 400_000;
 
 /// Runs a seed to its end.
 pub fn run(plan: &Plan) -> Report {
@@ -131,6 +131,7 @@ impl World {
             operations_left: size.operations,
             looks: 0,
             clients_repair,
+            clients_wait: config.pipeline == 1,
             activity: 0,
             last_look: (0, 0),
             history: History::default(),
@@ -164,7 +165,8 @@ impl World {
             self.edge_begins(edge);
         }
         for device in 0..self.devices.len() {
-            self.record(device, What::Opened { shows_in_order: self.clients_repair });
+            let (shows_in_order, sends_one_by_one) = (self.clients_repair, self.clients_wait);
+            self.record(device, What::Opened { shows_in_order, sends_one_by_one });
             self.after(10_000, Event::Connect(device));
             let delay = START_US + self.random.below(self.size.pause_us);
             self.after(delay, Event::Operate(device));

@@ -1,0 +1,32 @@
+//! The checkers notice every deliberate mistake within a bounded number of seeds.
+
+use petrel_simulation::world::{Mutation, Plan, run};
+
+/// Seeds in which each mistake must be noticed at least once.
+const SEEDS_MAX: u64 = 400;
+
+#[test]
+fn every_mutation_is_noticed() {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let missed = std::sync::Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let missed = &missed;
+            scope.spawn(move || {
+                for mutation in Mutation::ALL.into_iter().skip(thread).step_by(threads) {
+                    let is_noticed = |seed: &u64| {
+                        run(&Plan { seed: *seed, mutation: Some(mutation), ..Plan::default() })
+                            .verdict
+                            .is_err()
+                    };
+                    match (0..SEEDS_MAX).find(is_noticed) {
+                        Some(seed) => println!("{}: noticed by seed {seed}", mutation.name()),
+                        None => missed.lock().expect("no thread panics with it").push(mutation.name()),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().expect("no thread panics with it");
+    assert!(missed.is_empty(), "not noticed within {SEEDS_MAX} seeds: {missed:?}");
+}
