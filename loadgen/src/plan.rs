@@ -55,6 +55,7 @@ impl Plan {
             starts_at_one,
             pipeline: scenario.pipeline,
             refusals_max: scenario.refusals_max,
+            backs_off: scenario.backs_off,
             answer_ms: (scenario.answer_s * 1_000.0) as u64,
             // The records judge the statuses; the machine's memory is for routing seqs to conversations.
             own_max: 256,

@@ -49,6 +49,8 @@ pub struct Scenario {
     pub seed: u64,
     /// A send that was refused this often is given up; 0: never.
     pub refusals_max: u32,
+    /// Whether a client that meets an overload holds everything back for the time that the edge names.
+    pub backs_off: bool,
     /// Sends of one conversation under way at once.
     pub pipeline: u16,
     /// Seconds that a send may stay without any answer on an open connection.
@@ -130,6 +132,7 @@ impl Default for Scenario {
             read_share: 0.0,
             seed: 1,
             refusals_max: 0,
+            backs_off: true,
             pipeline: 1,
             answer_s: 30.0,
             settle_s: 60.0,

@@ -233,13 +233,59 @@ fn refusals_end_a_send_when_they_are_for_good_or_too_many() {
     let (outputs, sent) = world.handle(Input::Packet(&nack(1, Code::Overloaded, 0)));
     let refusal = Refusal::Code(Code::Overloaded as i32, "a text".into());
     assert!(outputs.contains(&Output::Refused { id: id(1), refusal, may_exist: false }), "{outputs:?}");
-    assert_eq!(sent.len(), 1, "the next one goes out: {sent:?}");
+    assert_eq!(sent, [], "the edge is overloaded");
+    assert_eq!(world.tick_at(3_000, Input::Tick), [(2, 0)]);
 
     let (outputs, _) = world.handle(Input::Packet(&nack(2, Code::BadRecipient, 0)));
     let refusal = Refusal::Code(Code::BadRecipient as i32, "a text".into());
     assert_eq!(outputs, [Output::Refused { id: id(2), refusal, may_exist: false }]);
     // A refusal of what is no longer there is nothing.
     assert_eq!(world.handle(Input::Packet(&nack(2, Code::BadRecipient, 0))).0, []);
+}
+
+#[test]
+fn an_overloaded_edge_is_left_alone_and_then_asked_by_one() {
+    let mut world = World::connected();
+    let peers: Vec<UserId> = (10..14).map(UserId).collect();
+    for (n, peer) in (1..).zip(&peers) {
+        assert_eq!(world.send(n, *peer), [(n, 0)]);
+    }
+    for n in 1..=4 {
+        world.handle(Input::Packet(&nack(n, Code::Overloaded, 200)));
+    }
+    // Also what is new waits.
+    assert_eq!(world.send(5, OTHER), []);
+    let due = world.client.due_ms().expect("a time is due");
+    assert!((1_200..=1_300).contains(&due), "{due}");
+    assert_eq!(world.tick_at(due - 1, Input::Tick), []);
+    // 128 may be under way by default, so one halving lets all of these go; refused again and again, it is one at a time.
+    let mut at_once = Vec::new();
+    let mut out = world.tick_at(2_000, Input::Tick);
+    for _ in 0..10 {
+        at_once.push(out.len());
+        for (n, _) in out {
+            world.handle(Input::Packet(&nack(n, Code::Overloaded, 200)));
+        }
+        // Long enough for any retry.
+        let later = world.now_ms + 60_000;
+        world.handle(Input::Packet(&packets::response(MsgType::Ready, &Ready::default())));
+        out = world.tick_at(later, Input::Pong);
+        out.extend(world.sends(Input::Tick));
+    }
+    assert_eq!((at_once[0], at_once[9]), (5, 1), "{at_once:?}");
+    // Each that is accepted makes room for one more.
+    let (n, _) = out[0];
+    let sent = world.sends(Input::Packet(&ack(n, 1, 0)));
+    assert_eq!(sent.len(), 2);
+}
+
+#[test]
+fn a_client_that_does_not_back_off_keeps_offering() {
+    let mut world = World::new(Config { backs_off: false, refusals_max: 1, ..Config::default() });
+    world.handle(Input::Connected);
+    assert_eq!(world.send(1, PEER), [(1, 0)]);
+    world.handle(Input::Packet(&nack(1, Code::Overloaded, 200)));
+    assert_eq!(world.send(2, OTHER), [(2, 0)]);
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub struct Config {
     pub in_flight_max: u16,
     /// A send that was refused this often, with an invitation to retry, is given up. 0: never.
     pub refusals_max: u32,
+    /// Whether a refusal for overload holds back everything, not only the refused send, until its time, and halves what may
+    /// be under way. Without it the client keeps offering what it is given, which is how an overload is made.
+    pub backs_off: bool,
     /// A send without any answer for this long, on an open connection, is reported and sent again.
     pub answer_ms: u64,
     /// A gap in a conversation that stays this long is asked for with a sync request.
@@ -64,6 +67,7 @@ impl Default for Config {
             pipeline: 1,
             in_flight_max: 128,
             refusals_max: 0,
+            backs_off: true,
             answer_ms: 10_000,
             gap_ms: 1_000,
             own_max: 1_024,
@@ -189,7 +193,7 @@ impl Client {
     /// When [`Input::Tick`] is due, in monotonic milliseconds; none while nothing waits for time.
     pub fn due_ms(&self) -> Option<u64> {
         let heartbeat = self.is_connected().then(|| self.heartbeat_due_ms()).flatten();
-        [self.outbox.due_ms(self.is_connected(), &self.config), self.inbox.due_ms(self.is_ready()), heartbeat]
+        [self.outbox.due_ms(self.is_connected()), self.inbox.due_ms(self.is_ready()), heartbeat]
             .into_iter()
             .flatten()
             .min()
@@ -296,7 +300,7 @@ impl Client {
                 .push(Output::Fault(format!("an ack of msg_id {} without its client_msg_id", ack.msg_id)));
         };
         let to = if ack.status >= status::ACCEPTED {
-            let to = self.outbox.remove(id);
+            let to = self.outbox.accepted(id, &self.config);
             if let Some(to) = to {
                 self.own.add(id, to, &self.config);
                 out.push(Output::Accepted { id, msg_id: ack.msg_id });
@@ -376,6 +380,7 @@ impl Client {
         if self.may_send() {
             self.outbox.pump(now, self.user, &self.config, out);
         }
+        self.outbox.set_due(now, &self.config);
         if self.is_ready() {
             self.inbox.ask_for_gaps(now, &self.config, out);
         }

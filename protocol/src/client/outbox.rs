@@ -14,14 +14,20 @@ use crate::time::Now;
 
 /// A retry that the edge invites without a time, or whose time is 0, waits this long: a refusal must not spin.
 const RETRY_MS_MIN: u64 = 50;
+/// A send that is refused again and again waits twice as long each time, this often at most.
+const RETRY_DOUBLINGS_MAX: u32 = 3;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
     sends: VecDeque<Send>,
-    /// Sends that are neither under way nor waiting for a time.
-    waiting: usize,
     in_flight: usize,
+    /// How many may be under way: halved when the edge is overloaded, one more with each that is accepted.
+    allowance: u16,
+    /// The edge has too much to do: nothing goes out before this time.
+    gate_ms: u64,
+    /// No send waits for an earlier time than this. May be too early, never too late.
+    due_ms: u64,
     /// Conversations that an earlier send of the same pass closes, or its sends under way. Kept for its memory.
     scratch: Map<UserId, Lane>,
 }
@@ -56,13 +62,26 @@ struct Lane {
     is_closed: bool,
 }
 
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            sends: VecDeque::new(),
+            in_flight: 0,
+            allowance: u16::MAX,
+            gate_ms: 0,
+            due_ms: u64::MAX,
+            scratch: Map::default(),
+        }
+    }
+}
+
 impl Outbox {
     pub(super) fn len(&self) -> usize {
         self.sends.len()
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        self.waiting > 0
+        self.sends.len() > self.in_flight
     }
 
     pub(super) fn add(
@@ -82,7 +101,6 @@ impl Outbox {
             });
         }
         let is_first = self.sends.is_empty();
-        self.waiting += 1;
         self.sends.push_back(Send {
             id: draft.id,
             msg_id: draft.msg_id,
@@ -98,8 +116,8 @@ impl Outbox {
         if !may_send {
             return;
         }
-        if is_first {
-            self.transmit(0, now, user, out);
+        if is_first && self.gate_ms <= now.mono_ms {
+            self.transmit(0, now, user, config, out);
         } else {
             self.pump(now, user, config, out);
         }
@@ -107,9 +125,14 @@ impl Outbox {
 
     /// Sends what its order allows.
     pub(super) fn pump(&mut self, now: Now, user: UserId, config: &Config, out: &mut Outputs) {
+        if now.mono_ms < self.gate_ms {
+            return;
+        }
+        self.gate_ms = 0;
+        let room = usize::from(config.in_flight_max.min(self.allowance));
         let mut scratch = std::mem::take(&mut self.scratch);
         for i in 0..self.sends.len() {
-            if self.in_flight >= usize::from(config.in_flight_max) {
+            if self.in_flight >= room {
                 break;
             }
             let send = &self.sends[i];
@@ -131,17 +154,17 @@ impl Outbox {
             }
             lane.in_flight += 1;
             lane.is_closed |= is_again;
-            self.transmit(i, now, user, out);
+            self.transmit(i, now, user, config, out);
         }
         scratch.clear();
         self.scratch = scratch;
     }
 
-    fn transmit(&mut self, i: usize, now: Now, user: UserId, out: &mut Outputs) {
+    fn transmit(&mut self, i: usize, now: Now, user: UserId, config: &Config, out: &mut Outputs) {
         let send = &mut self.sends[i];
-        self.waiting -= usize::from(send.state == State::Waiting);
         self.in_flight += 1;
         send.state = State::InFlight(now.mono_ms);
+        self.due_ms = self.due_ms.min(now.mono_ms + config.answer_ms);
         // The content is lent to the packet: encoding must not copy it twice.
         let packet = C2cSendReq {
             client_msg_id: bytes::Bytes::copy_from_slice(&send.id),
@@ -166,10 +189,15 @@ impl Outbox {
         self.find(id).is_some()
     }
 
+    /// The send is durable. Returns its receiver, where that is news.
+    pub(super) fn accepted(&mut self, id: ClientMsgId, config: &Config) -> Option<UserId> {
+        self.allowance = self.allowance.saturating_add(1).min(config.in_flight_max);
+        self.remove(id)
+    }
+
     /// Ends a send. Returns its receiver, where it was there.
     pub(super) fn remove(&mut self, id: ClientMsgId) -> Option<UserId> {
         let send = self.sends.remove(self.find(id)?)?;
-        self.waiting -= usize::from(send.state == State::Waiting);
         self.in_flight -= usize::from(matches!(send.state, State::InFlight(_)));
         Some(send.to)
     }
@@ -188,6 +216,19 @@ impl Outbox {
         let (code, retry_after_ms) = (nack.code, nack.retry_after_ms);
         send.may_exist |= code == Code::OutcomeUnknown as i32;
         send.refusals += 1;
+        let refusals = send.refusals;
+        let wait = u64::from(retry_after_ms).max(RETRY_MS_MIN) << (refusals - 1).min(RETRY_DOUBLINGS_MAX);
+        // Those refused together must not come back together: up to half as much again, by the id.
+        let spread = (u64::from(crate::map::fingerprint(0, &[&id]) as u32) * (wait / 2)) >> 32;
+        let until = now.mono_ms + wait + spread;
+        if config.backs_off && is_overload(code) {
+            // The refusals of what was under way together are one sign.
+            if self.gate_ms <= now.mono_ms {
+                self.allowance = (self.allowance.min(config.in_flight_max) / 2).max(1);
+            }
+            self.gate_ms =
+                self.gate_ms.max(now.mono_ms + u64::from(retry_after_ms).max(RETRY_MS_MIN) + spread);
+        }
         let is_given_up = config.refusals_max != 0 && send.refusals >= config.refusals_max;
         if !is_temporary(code) || is_given_up {
             let may_exist = send.may_exist;
@@ -197,12 +238,9 @@ impl Outbox {
         if let State::InFlight(_) = send.state {
             self.in_flight -= 1;
         }
-        self.waiting -= usize::from(send.state == State::Waiting);
-        let wait = u64::from(retry_after_ms).max(RETRY_MS_MIN);
-        // Those refused together must not come back together: up to half as much again, by the id.
-        let spread = (u64::from(crate::map::fingerprint(0, &[&id]) as u32) * (wait / 2)) >> 32;
-        send.state = State::Postponed(now.mono_ms + wait + spread);
+        send.state = State::Postponed(until);
         send.attempt += 1;
+        self.due_ms = self.due_ms.min(until);
         out.push(Output::Postponed { id, code, retry_after_ms });
     }
 
@@ -213,10 +251,11 @@ impl Outbox {
                 send.may_exist = true;
                 send.attempt += 1;
                 send.state = State::Waiting;
-                self.waiting += 1;
             }
         }
         self.in_flight = 0;
+        // The next edge may have nothing to do.
+        self.gate_ms = 0;
     }
 
     /// Reports sends without an answer, and lets them be sent again.
@@ -228,24 +267,38 @@ impl Outbox {
                 send.may_exist = true;
                 send.attempt += 1;
                 send.state = State::Waiting;
-                self.waiting += 1;
                 self.in_flight -= 1;
                 out.push(Output::Unanswered(send.id));
             }
         }
     }
 
-    pub(super) fn due_ms(&self, is_connected: bool, config: &Config) -> Option<u64> {
-        if !is_connected {
-            return None;
-        }
+    /// Looks again for what is due next, after whatever was due has been done.
+    pub(super) fn set_due(&mut self, now: Now, config: &Config) {
         let due = self.sends.iter().filter_map(|send| match send.state {
             State::Waiting => None,
             State::InFlight(since) => Some(since + config.answer_ms),
-            State::Postponed(until) => Some(until),
+            // One that its order holds back is looked at when that changes.
+            State::Postponed(until) => (until > now.mono_ms).then_some(until),
         });
-        due.min()
+        self.due_ms = due.min().unwrap_or(u64::MAX);
     }
+
+    /// When a send waits for time; none while nothing does.
+    pub(super) fn due_ms(&self, is_connected: bool) -> Option<u64> {
+        if !is_connected || self.sends.is_empty() {
+            return None;
+        }
+        let has_gated = self.gate_ms != 0 && self.in_flight < self.sends.len();
+        let due = if has_gated { self.due_ms.min(self.gate_ms) } else { self.due_ms };
+        (due != u64::MAX).then_some(due)
+    }
+}
+
+/// Whether the refusal concerns everything that this client could send now.
+fn is_overload(code: i32) -> bool {
+    const OVERLOAD: [Code; 4] = [Code::Overloaded, Code::RateLimited, Code::Draining, Code::Unavailable];
+    OVERLOAD.iter().any(|overload| *overload as i32 == code)
 }
 
 /// Whether the edge says that the same send may succeed later.
