@@ -4,6 +4,14 @@
 //! completions that are there, calls the [`Handler`] for each, and submits everything that the handler asked for in
 //! one system call. Bytes are received into buffers shared by all sockets and are parsed in place.
 //!
+//! What a socket costs while it is idle: 24 bytes here (its entry in the table), and in the kernel one poll request of
+//! 256 bytes and 8 bytes of descriptor table beside the socket itself. A socket that receives often holds a multishot
+//! receive instead, about 870 bytes. Buffers are held only while there is something in them: received bytes until the
+//! handler returns, queued bytes until the kernel takes them.
+//!
+//! What a message costs: a batch of messages is one system call, which sends the answers of the last batch and waits for
+//! the next. A send that goes through posts no completion. Nothing is allocated on that path.
+//!
 //! The crate knows TCP and nothing above it. It decides nothing about peers: back-pressure, slow readers and admission
 //! are the caller's, who has [`Ring::pause_recv`], [`Ring::egress_bytes`] and [`Ring::pause_accept`] for them.
 
