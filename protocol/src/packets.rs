@@ -10,6 +10,9 @@ pub use crate::compiled::v1::*;
 /// `code` of an [`ImProtoResponse`] that carries what was asked for.
 pub const SUCCESS: i32 = 1;
 
+/// `format` of a message whose content was recalled; the content is empty then.
+pub const FORMAT_RECALLED: i32 = 10;
+
 /// A message's way, as its sender sees it. It only rises; −1 (failed) is apart.
 pub mod status {
     /// Refused by what the log says, after it was accepted.

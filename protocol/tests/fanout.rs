@@ -276,6 +276,20 @@ fn a_recall_names_its_target_to_everybody() {
 }
 
 #[test]
+fn a_replay_of_what_was_recalled_is_shown_as_recalled() {
+    let mut world = World::new();
+    world.connect(BERT, Device::Web, EDGE_2, 2);
+    let mut event = again(message(ANNA, BERT, 1, None));
+    let Some(Body::Message(m)) = &mut event.body else { panic!("a message") };
+    (m.is_recalled, m.content) = (true, String::new());
+    world.stored(vec![event]);
+    let pushed = world.answer(EDGE_2);
+    let envelope = ImProtoResponse::decode(push(&pushed[0]).packet.clone()).unwrap();
+    let shown = C2cMsgPush::decode(envelope.payload).unwrap();
+    assert_eq!((shown.format, shown.content.as_str()), (10, ""));
+}
+
+#[test]
 fn refusals_and_duplicates_go_to_the_origin_alone() {
     let mut world = World::new();
     let origin = world.connect(ANNA, Device::Web, EDGE_1, 1);

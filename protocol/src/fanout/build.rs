@@ -9,7 +9,7 @@ use crate::calls::{DeliverBatch, Delivery, Own, Push, StatusUpdate, delivery::Wh
 use crate::ids::{Address, Device, UserId};
 use crate::limits;
 use crate::map::Map;
-use crate::packets::{C2cMsgPush, C2cWithdrawReq, MsgType, response};
+use crate::packets::{C2cMsgPush, C2cWithdrawReq, FORMAT_RECALLED, MsgType, response};
 
 /// The batches of a round, by edge and in order; what was pushed is noted in the round. Its events are used up.
 pub(super) fn batches(
@@ -123,7 +123,8 @@ fn packet(from: UserId, to: UserId, seq: u64, body: RowBody) -> Bytes {
                 msg_id: m.msg_id,
                 from: from.0,
                 to: to.0,
-                format: m.format,
+                // A replay of what was recalled meanwhile comes without its content.
+                format: if m.is_recalled { FORMAT_RECALLED } else { m.format },
                 content: m.content,
                 time: m.time,
                 seq,

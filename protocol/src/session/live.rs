@@ -80,15 +80,22 @@ impl Session {
             let work = self.work();
             work.used_at = super::quarters(now);
             let highest = work.window.highest(conversation);
-            if highest != 0 && own.seq == highest + 1 && work.window.has_room(1) {
-                let shown = Shown {
+            let is_next = highest != 0 && own.seq == highest + 1;
+            // A message of one's own needs no proof that it came. A recall does, like everybody else's: only its row says
+            // that it was granted.
+            let (kind, is_wanted) =
+                if own.is_recall { (Kind::Recall, highest == 0 || is_next) } else { (Kind::Own, is_next) };
+            if is_wanted && work.window.has_room(1) {
+                work.window.show(Shown {
                     conversation,
                     seq: own.seq,
                     msg_id: own.msg_id,
                     client_msg_id: own.client_msg_id.clone(),
-                    kind: Kind::Own,
-                };
-                work.window.show(shown);
+                    kind,
+                });
+            } else if own.is_recall && own.seq > highest {
+                work.sync.raise(conversation, own.seq);
+                self.dirty(shared, out);
             }
         }
         if own.is_recall {

@@ -13,12 +13,10 @@ use crate::events::{Stored, stored};
 use crate::ids::{ConversationId, Device, UserId};
 use crate::limits;
 use crate::packets::{
-    C2cMsgPush, C2cWithdrawReq, ImProtoResponse, MsgType, Ready, SyncRange, SyncRow, sync_row::Row,
+    C2cMsgPush, C2cWithdrawReq, FORMAT_RECALLED, ImProtoResponse, MsgType, Ready, SyncRange, SyncRow, sync_row::Row,
 };
 use crate::time::Now;
 
-/// `format` of a message whose content was recalled.
-const FORMAT_RECALLED: i32 = 10;
 /// Targets that are remembered one by one; more only mean one more pass.
 const TARGETS_MAX: usize = 64;
 

@@ -665,3 +665,24 @@ fn what_is_a_duplicate_tells_no_lower_status_and_no_recall() {
     let recall = events::Duplicate { is_recall: true, seq: 9, ..duplicate };
     assert!(world.give(Input::Delivery(What::Duplicate(recall))).is_empty(), "9 is no message's seq");
 }
+
+#[test]
+fn a_recall_of_ones_own_moves_the_cursor_only_when_it_has_come() {
+    let mut world = World::live();
+    world.push(1);
+    let own = Own {
+        conversation: Some(ConversationId::of_users(ME, PEER).into()),
+        seq: 2,
+        msg_id: 1_999,
+        is_recall: true,
+        target_seq: 1,
+        ..Default::default()
+    };
+    assert_eq!(kinds(&world.give(Input::Delivery(What::Own(own)))), [MsgType::C2cWithdraw]);
+    world.ack(1, status::DELIVERED);
+    assert_eq!(world.flush()[0].delivered_seq, 1, "the recall may be lost with the connection");
+    let seen = world.give(Input::Sweep);
+    let Some(Seen::Other(Output::Ping(probe))) = seen.first() else { panic!("{seen:?}") };
+    world.give(Input::Pong(probe));
+    assert_eq!(world.flush()[0].delivered_seq, 2);
+}

@@ -136,10 +136,11 @@ pub(super) struct Statuses(VecDeque<(u64, i32)>);
 impl Statuses {
     /// Whether `status` is news for this message, which it then is no more.
     pub(super) fn rise(&mut self, key: u64, status: i32) -> bool {
-        if let Some((_, known)) = self.0.iter_mut().rev().find(|(k, _)| *k == key) {
-            let is_news = status > *known;
-            *known = status.max(*known);
-            return is_news;
+        if let Some(i) = self.0.iter().rposition(|(k, _)| *k == key) {
+            // What was told last is forgotten last.
+            let (_, known) = self.0.remove(i).expect("just found");
+            self.0.push_back((key, known.max(status)));
+            return status > known;
         }
         if self.0.len() >= limits::SESSION_STATUSES {
             self.0.pop_front();
