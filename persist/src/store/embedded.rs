@@ -3,17 +3,20 @@
 //! One process holds the folder's lock, so there is one writer, and write timestamps are kept but decide nothing: what
 //! makes a late write harmless elsewhere is here that a batch is written with its heads, or not at all.
 
+mod table;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
+use fjall::{Database, OwnedWriteBatch, PersistMode, Slice};
 use petrel_protocol::calls::Account;
 use petrel_protocol::ids::{ConversationId, Device, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::sequencer::{Batch, Head, Key, KeyId, KeyRow, Loaded, Loads, RowBody, Target};
 
+use self::table::Table;
 use super::keys::{self, Part};
-use super::rows::{self, Damage, Encoder};
+use super::rows::{self, Encoder};
 use super::{CursorId, FORMAT, KnownHead, ShownRow, StoreError};
 use crate::StartError;
 
@@ -38,40 +41,9 @@ struct Tables {
     raising: Mutex<()>,
 }
 
-/// A keyspace and its name, which errors tell.
-struct Table {
-    name: &'static str,
-    keyspace: Keyspace,
-}
-
 const META_FORMAT: &str = "format";
 const META_GENERATION: &str = "generation";
 const META_SNOWFLAKE: &str = "snowflake";
-
-impl Table {
-    fn open(db: &Database, name: &'static str, memtable_bytes: u64) -> Result<Self, fjall::Error> {
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
-        Ok(Self { name, keyspace: db.keyspace(name, options)? })
-    }
-
-    fn get<T>(
-        &self,
-        key: &[u8],
-        decode: impl FnOnce(&[u8]) -> Result<T, Damage>,
-    ) -> Result<Option<T>, StoreError> {
-        let Some(row) = self.keyspace.get(key)? else { return Ok(None) };
-        decode(&row).map(Some).map_err(|damage| self.damaged(key, damage))
-    }
-
-    fn damaged(&self, key: &[u8], damage: Damage) -> StoreError {
-        use std::fmt::Write;
-        let key = key.iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
-        StoreError::Row { table: self.name, key, damage }
-    }
-}
 
 impl Embedded {
     pub(super) fn open(dir: &Path, generation: u32) -> Result<Self, StartError> {
@@ -144,38 +116,43 @@ impl Embedded {
         for b in batches {
             for row in &b.messages {
                 let key = keys::message(row.conversation, row.seq, Part::Row);
-                batch.insert(&tables.messages.keyspace, key, encoder.message(row));
+                tables.messages.insert(&mut batch, key, encoder.message(row));
             }
             for recall in &b.recalls {
                 let key = keys::message(recall.conversation, recall.target_seq, Part::Recall);
-                batch.insert(&tables.messages.keyspace, key, encoder.recall(recall));
+                tables.messages.insert(&mut batch, key, encoder.recall(recall));
             }
             for (id, row) in &b.keys {
                 let key = keys::message_key(id);
-                batch.insert(&tables.message_keys.keyspace, key.as_ref(), encoder.key(row));
+                tables.message_keys.insert(&mut batch, key.as_ref(), encoder.key(row));
             }
             for member in &b.members {
                 let key = keys::member(member.user, member.conversation);
-                batch.insert(&tables.user_conversations.keyspace, key, encoder.empty());
+                tables.user_conversations.insert(&mut batch, key, encoder.empty());
             }
             for dead in &b.dead_letters {
-                batch.insert(
-                    &tables.dead_letters.keyspace,
+                tables.dead_letters.insert(
+                    &mut batch,
                     keys::dead_letter(dead.partition, dead.position),
                     &dead.bytes[..],
                 );
             }
             for (conversation, head) in &b.heads {
                 let key = keys::conversation(*conversation);
-                batch.insert(&tables.conversation_heads.keyspace, key, encoder.head(head));
+                tables.conversation_heads.insert(&mut batch, key, encoder.head(head));
             }
         }
-        Ok(batch.commit()?)
+        self.write(batch)
     }
 
     /// Written to the system when committed, so that it survives this process.
     fn batch(&self, rows: usize) -> OwnedWriteBatch {
         OwnedWriteBatch::with_capacity(self.0.db.clone(), rows).durability(Some(PersistMode::Buffer))
+    }
+
+    fn write(&self, batch: OwnedWriteBatch) -> Result<(), StoreError> {
+        batch.commit()?;
+        Ok(self.0.all().iter().try_for_each(|table| table.rotate())?)
     }
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {
@@ -190,7 +167,7 @@ impl Embedded {
         let _raising = self.0.raising.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = self.batch(cursors.len());
         self.raise(&mut batch, cursors, known)?;
-        Ok(batch.commit()?)
+        self.write(batch)
     }
 
     fn raise(
@@ -212,7 +189,7 @@ impl Embedded {
             };
             let seq = (*seq).min(head);
             if seq > before {
-                batch.insert(&self.0.cursors.keyspace, key, encoder.number(seq));
+                self.0.cursors.insert(batch, key, encoder.number(seq));
             }
         }
         Ok(())
@@ -239,8 +216,8 @@ impl Embedded {
         let _raising = self.0.raising.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = self.batch(cursors.len() + 1);
         self.raise(&mut batch, cursors, &|_| None)?;
-        batch.insert(&self.0.devices.keyspace, keys::device(user, device), Encoder::default().empty());
-        Ok(batch.commit()?)
+        self.0.devices.insert(&mut batch, keys::device(user, device), Encoder::default().empty());
+        self.write(batch)
     }
 
     pub(super) fn conversations(
@@ -335,13 +312,13 @@ impl Embedded {
         }
         let mut encoder = Encoder::default();
         let mut batch = self.batch(2);
-        batch.insert(
-            &tables.accounts.keyspace,
+        tables.accounts.insert(
+            &mut batch,
             keys::user(UserId(account.user)),
             encoder.account(account, time_ms),
         );
-        batch.insert(&tables.account_names.keyspace, account.username.as_str(), encoder.number(account.user));
-        batch.commit()?;
+        tables.account_names.insert(&mut batch, account.username.as_str(), encoder.number(account.user));
+        self.write(batch)?;
         Ok(true)
     }
 
@@ -371,8 +348,8 @@ impl Embedded {
         let version = self.token_version(user)?.wrapping_add(1);
         let mut batch = self.batch(1);
         let row = u64::from(version);
-        batch.insert(&self.0.token_versions.keyspace, keys::user(user), Encoder::default().number(row));
-        batch.commit()?;
+        self.0.token_versions.insert(&mut batch, keys::user(user), Encoder::default().number(row));
+        self.write(batch)?;
         Ok(version)
     }
 
@@ -390,18 +367,34 @@ impl Embedded {
 
     fn set_meta(&self, name: &str, number: u64) -> Result<(), StoreError> {
         let mut batch = self.batch(1);
-        batch.insert(&self.0.meta.keyspace, name, Encoder::default().number(number));
-        Ok(batch.commit()?)
+        self.0.meta.insert(&mut batch, name, Encoder::default().number(number));
+        self.write(batch)
     }
 }
 
 impl Tables {
+    fn all(&self) -> [&Table; 11] {
+        [
+            &self.messages,
+            &self.message_keys,
+            &self.conversation_heads,
+            &self.cursors,
+            &self.user_conversations,
+            &self.devices,
+            &self.accounts,
+            &self.account_names,
+            &self.token_versions,
+            &self.dead_letters,
+            &self.meta,
+        ]
+    }
+
     fn open(dir: &Path) -> Result<Self, fjall::Error> {
         let db = Database::builder(dir)
             .cache_size(limits::STORE_CACHE_BYTES)
             .max_journaling_size(limits::STORE_JOURNAL_BYTES_MAX)
-            // A flush must not wait for a compaction: writing halts when four memtables wait.
-            .worker_threads(2)
+            // With more of them, one spins while another compacts.
+            .worker_threads(1)
             .open()?;
         let busy = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES);
         let quiet = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES / 2);
