@@ -19,3 +19,11 @@ load SCENARIO *ARGS:
 # Talk by hand: `just chat 1 2` in one terminal, `just chat 2 1` in another
 chat AS TO:
     cargo run --release -p petrel-loadgen -- chat --as {{AS}} --to {{TO}} --http http://127.0.0.1:8080 --data petrel-data
+
+# Replay one seed of the simulated world and show what happened
+sim SEED *ARGS:
+    cargo run --release -p petrel-simulation -- --seed {{SEED}} {{ARGS}}
+
+# Simulate this many seeds on all cores
+sim-many COUNT *ARGS:
+    cargo run --release -p petrel-simulation -- --seeds 0..{{COUNT}} {{ARGS}}

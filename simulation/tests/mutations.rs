@@ -3,7 +3,7 @@
 use petrel_simulation::world::{Mutation, Plan, run};
 
 /// Seeds in which each mistake must be noticed at least once.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 600;
 
 #[test]
 fn every_mutation_is_noticed() {

@@ -31,6 +31,7 @@ pub(super) struct Seen {
     pub(super) own: BTreeSet<(u64, u64)>,
     /// What the present connection was told.
     statuses: BTreeMap<Id, Told>,
+    told: usize,
 }
 
 /// The highest status of a message.
@@ -38,7 +39,7 @@ pub(super) struct Seen {
 struct Told {
     status: i32,
     at_us: u64,
-    /// How many messages the connection was told about before it.
+    /// How many statuses had been told when it was.
     number: usize,
 }
 
@@ -69,7 +70,7 @@ pub(super) enum Row {
     Recall { from: u64, target: u64 },
 }
 
-/// An edge remembers what it told about this many messages, and for this long after the last of it: a device that comes
+/// An edge remembers the last statuses that it told, at least this many, and for this long after the last of them: a device that comes
 /// online long after another one has read a message may say that it has got it.
 const TOLD_MAX: usize = 16;
 const TOLD_US: u64 = 2_000_000;
@@ -130,11 +131,12 @@ impl Judge {
                 }
             }
             What::Status { id, status } => {
-                let told = seen.statuses.len();
+                seen.told += 1;
+                let told = seen.told;
                 let known = seen.statuses.entry(id).or_insert(Told { status, at_us, number: told });
                 let is_fresh = at_us < known.at_us + TOLD_US && told < known.number + TOLD_MAX;
                 if status >= known.status {
-                    (known.status, known.at_us) = (status, at_us);
+                    *known = Told { status, at_us, number: told };
                 } else if is_fresh {
                     let text = format!("status {status} after {}", known.status);
                     return fail(Rule::StatusRises, 0, 0, Some(id), text);

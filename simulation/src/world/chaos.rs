@@ -44,7 +44,7 @@ impl World {
         }
     }
 
-    fn kill_persist(&mut self, partition: u16) {
+    pub(crate) fn kill_persist(&mut self, partition: u16) {
         if self.persist.is_current_up(partition) {
             self.persist_ends(self.persist.current[usize::from(partition)]);
             let delay = self.random.between(10_000, 2_000_000);
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    fn kill_router(&mut self) {
+    pub(crate) fn kill_router(&mut self) {
         if self.has_router() {
             self.router_ends(self.routers.len() - 1);
             if !self.size.are_routes_apart {

@@ -25,6 +25,8 @@ pub struct Faults {
     pub(crate) receipts_lost: u64,
     /// 1 in so many store operations times out; it may have been applied, now or later.
     pub(crate) store_timeout: u64,
+    /// A reader of persist dies at 1 in so many steps, and router at 1 in so many rounds.
+    pub(crate) crash: u64,
     /// 1 in so many calls between services is lost, or its answer is.
     pub(crate) call_lost: u64,
     /// The stream of deliveries to an edge breaks at 1 in so many batches.
@@ -115,6 +117,9 @@ impl Faults {
         }
         if on(random) {
             faults.store_timeout = rate(random, 10);
+        }
+        if on(random) {
+            faults.crash = rate(random, 30);
         }
         if on(random) {
             faults.call_lost = rate(random, 10);

@@ -230,6 +230,11 @@ impl World {
     }
 
     pub(crate) fn store_done(&mut self, reader: usize, step: StoreStep) {
+        let Reader { partition, is_up, .. } = self.persist.readers[reader];
+        if is_up && self.persist.current[usize::from(partition)] == reader && self.strikes(self.faults.crash)
+        {
+            self.kill_persist(partition);
+        }
         let is_up = self.persist.readers[reader].is_up;
         let timed_out = is_up && self.strikes(self.faults.store_timeout);
         match step {

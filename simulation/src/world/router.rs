@@ -123,6 +123,9 @@ impl World {
                 self.log.ack(*topic, Subscription::Router, *partition, *position);
             }
         }
+        if router + 1 == self.routers.len() && self.strikes(self.faults.crash) {
+            return self.kill_router();
+        }
         self.fanout(router, Input::Records(records));
         self.wake_router(router);
     }

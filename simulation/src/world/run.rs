@@ -185,6 +185,7 @@ fn client_config(random: &mut Random, faults: &Faults, clients_repair: bool) -> 
         starts_at_one: true,
         pipeline: if random.coin() { 1 } else { random.between(2, 6) as u16 },
         in_flight_max: random.between(1, 40) as u16,
+        refusals_max: if random.coin() { 0 } else { random.between(1, 5) as u32 },
         answer_ms: if faults.impatient_ms == 0 { 5_000 } else { faults.impatient_ms },
         gap_ms: if clients_repair { random.between(20, 1_000) } else { 1 << 40 },
         ping_after_ms: 3_000,
