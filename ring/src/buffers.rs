@@ -16,7 +16,7 @@ use crate::submit::{BUFFER_GROUP, Queues};
 use crate::sys::Mapping;
 
 /// Buffers that circulate at first.
-const CIRCULATING_FIRST: u16 = 64;
+const CIRCULATING_FIRST: u16 = 16;
 
 /// The buffers and the ring of descriptors through which the kernel takes them.
 pub(crate) struct Buffers {
