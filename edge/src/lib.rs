@@ -63,7 +63,7 @@ pub enum StartError {
     Listen(SocketAddr, io::Error),
     /// The kernel refused a ring.
     #[error(
-        "cannot set up io_uring: {0}; Petrel needs Linux 6.1 or later with kernel.io_uring_disabled = 0, and RLIMIT_NOFILE of at least the sockets of a shard"
+        "cannot set up io_uring: {0}; Petrel needs Linux 6.8 or later with kernel.io_uring_disabled = 0, and RLIMIT_NOFILE of at least the sockets of a shard"
     )]
     Ring(io::Error),
     /// The mark of the id generator cannot be read or written.
