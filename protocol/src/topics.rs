@@ -60,7 +60,9 @@ pub fn partition(conversation: ConversationId, partitions: u16) -> u16 {
     // Changing this function needs a new generation: a conversation must not change its partition within one.
     let bytes = conversation.to_bytes();
     // FNV-1a: stable across versions and machines, which a library's hasher does not promise.
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
     // The low bits of FNV are its weak ones: fold the high half in.
     ((hash ^ (hash >> 32)) as u32 % u32::from(partitions)) as u16
 }

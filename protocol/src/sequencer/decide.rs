@@ -247,8 +247,7 @@ impl Decider<'_> {
             Some(target) => (target.client_msg_id.clone(), target.msg_id),
             None => (send.client_msg_id.clone(), send.msg_id),
         };
-        let body =
-            Duplicate { client_msg_id, msg_id, resent_msg_id: send.msg_id, seq, is_recall: false };
+        let body = Duplicate { client_msg_id, msg_id, resent_msg_id: send.msg_id, seq, is_recall: false };
         self.publish(event, 0, stored::Body::Duplicate(body));
     }
 

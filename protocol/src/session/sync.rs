@@ -13,7 +13,8 @@ use crate::events::{Stored, stored};
 use crate::ids::{ConversationId, Device, UserId};
 use crate::limits;
 use crate::packets::{
-    C2cMsgPush, C2cWithdrawReq, FORMAT_RECALLED, ImProtoResponse, MsgType, Ready, SyncRange, SyncRow, sync_row::Row,
+    C2cMsgPush, C2cWithdrawReq, FORMAT_RECALLED, ImProtoResponse, MsgType, Ready, SyncRange, SyncRow,
+    sync_row::Row,
 };
 use crate::time::Now;
 

@@ -659,7 +659,8 @@ fn what_is_a_duplicate_tells_no_lower_status_and_no_recall() {
     let mut world = World::live();
     status_of(&mut world, 50, status::DELIVERED);
     let client_msg_id = message(1).client_msg_id;
-    let duplicate = events::Duplicate { client_msg_id, msg_id: 50, resent_msg_id: 51, seq: 4, is_recall: false };
+    let duplicate =
+        events::Duplicate { client_msg_id, msg_id: 50, resent_msg_id: 51, seq: 4, is_recall: false };
     let seen = world.give(Input::Delivery(What::Duplicate(duplicate.clone())));
     assert_eq!(statuses(&seen), [status::DELIVERED], "the ids are news, the status stays");
     let recall = events::Duplicate { is_recall: true, seq: 9, ..duplicate };
