@@ -45,7 +45,9 @@ enum Show {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.mutation.as_deref() == Some("list") {
-        Mutation::ALL.iter().for_each(|mutation| println!("{}", mutation.name()));
+        for mutation in Mutation::ALL {
+            println!("{}", mutation.name());
+        }
         return ExitCode::SUCCESS;
     }
     let mutation = match arguments.mutation.as_deref().map(|name| (name, Mutation::from_name(name))) {
@@ -80,17 +82,13 @@ fn one(plan: &Plan, arguments: &Arguments) -> ExitCode {
     if arguments.trace == Show::All {
         print!("{}", trace.all());
     }
-    match &report.verdict {
-        Ok(verdict) => {
-            println!("seed {}: good. {verdict:?}", plan.seed);
-            println!("{} events in {} virtual ms", report.events, report.virtual_ms);
-            ExitCode::SUCCESS
-        }
-        Err(_) => {
-            print!("{}", complaint(plan, &report));
-            ExitCode::FAILURE
-        }
-    }
+    let Ok(verdict) = &report.verdict else {
+        print!("{}", complaint(plan, &report));
+        return ExitCode::FAILURE;
+    };
+    println!("seed {}: good. {verdict:?}", plan.seed);
+    println!("{} events in {} virtual ms", report.events, report.virtual_ms);
+    ExitCode::SUCCESS
 }
 
 /// What is wrong, the command that replays it, and what happened to the message concerned: one screen.

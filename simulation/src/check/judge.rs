@@ -124,7 +124,7 @@ impl Judge {
                 match what {
                     What::Accepted { .. } => sent.accepted = true,
                     What::Postponed { is_certain, .. } => {
-                        sent.may_be_passed |= is_certain && !seen.sends_one_by_one
+                        sent.may_be_passed |= is_certain && !seen.sends_one_by_one;
                     }
                     What::Refused { may_exist, .. } => sent.refused = Some(may_exist),
                     _ => unreachable!("matched above"),

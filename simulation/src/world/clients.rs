@@ -135,10 +135,10 @@ impl World {
         let it = &mut self.devices[device];
         it.out.clear(actions);
         let Some(due_ms) = it.machine.due_ms() else { return };
-        let due_us = (due_ms.saturating_sub(super::MONO_START_MS) * 1_000).max(self.now_us + 1_000);
-        if due_us < it.tick_us {
-            it.tick_us = due_us;
-            self.schedule(due_us, Event::ClientTick(device, due_us));
+        let tick_us = (due_ms.saturating_sub(super::MONO_START_MS) * 1_000).max(self.now_us + 1_000);
+        if tick_us < it.tick_us {
+            it.tick_us = tick_us;
+            self.schedule(tick_us, Event::ClientTick(device, tick_us));
         }
     }
 
@@ -156,7 +156,7 @@ impl World {
             Output::Close(_) | Output::Drain(_) => {
                 if let Link::Up(connection) = self.devices[device].link {
                     self.after(0, Event::ClientLost(connection));
-                    self.to_edge(connection, Frame::Close);
+                    self.send_edge(connection, Frame::Close);
                 }
             }
             Output::Kicked(..) => self.note(About::all(), || "a client is kicked".into()),
@@ -167,7 +167,7 @@ impl World {
             }
             Output::Accepted { id, msg_id } => self.client_accepted(device, id, msg_id),
             Output::Refused { id, may_exist, .. } => {
-                self.record(device, What::Refused { id: Id(id), may_exist })
+                self.record(device, What::Refused { id: Id(id), may_exist });
             }
             Output::Postponed { id, code, .. } => {
                 let is_certain = code != Code::OutcomeUnknown as i32 && code != Code::HeldBack as i32;
@@ -175,9 +175,13 @@ impl World {
                 self.note(About::message(&id), || format!("{name} is refused for now: {code}"));
                 self.record(device, What::Postponed { id: Id(id), is_certain });
             }
-            Output::Unanswered(_) | Output::Repeated(..) | Output::Ready => {}
             Output::Status { id, status, .. } => self.record(device, What::Status { id: Id(id), status }),
-            Output::RecallRefused(..) | Output::OtherRefused(..) | Output::Fault(_) => {}
+            Output::Unanswered(_)
+            | Output::Repeated(..)
+            | Output::Ready
+            | Output::RecallRefused(..)
+            | Output::OtherRefused(..)
+            | Output::Fault(_) => {}
             Output::Arrived(push) => self.client_arrived(device, &push),
             Output::Shown(peer, row) => self.client_shown(device, peer, &row),
             Output::Range(range) => self.client_served(device, &range),
@@ -192,7 +196,7 @@ impl World {
 
     fn client_sends(&mut self, device: usize, frame: Frame) {
         if let Link::Up(connection) = self.devices[device].link {
-            self.to_edge(connection, frame);
+            self.send_edge(connection, frame);
         }
     }
 

@@ -223,7 +223,7 @@ impl World {
         }
         self.input(id, Input::Delivery(what));
         if let Some(packet) = falls {
-            self.to_client(connection, super::network::Frame::Packet(packet));
+            self.send_client(connection, super::network::Frame::Packet(packet));
         }
     }
 
@@ -275,7 +275,9 @@ impl World {
                 idle.push(SessionId { shard: id, slot, generation: place.generation });
             }
         }
-        idle.into_iter().for_each(|session| self.close(session));
+        for session in idle {
+            self.close(session);
+        }
     }
 
     /// The end of a shard's turn: what may be published now is.

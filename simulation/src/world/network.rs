@@ -60,13 +60,13 @@ impl World {
         });
         self.devices[device].link = Link::Connecting(connection);
         self.note(super::About::all(), || format!("u{user}/{} reaches {session}", kind as u8));
-        self.to_client(connection, Frame::Upgraded);
+        self.send_client(connection, Frame::Upgraded);
         self.input(session, petrel_protocol::session::Input::Start);
         self.turn_ended(shard_id);
     }
 
     /// The edge writes to the client.
-    pub(crate) fn to_client(&mut self, connection: usize, frame: Frame) {
+    pub(crate) fn send_client(&mut self, connection: usize, frame: Frame) {
         if let Frame::Packet(packet) = &frame {
             self.activity += 1;
             self.connections[connection].unread += packet.len();
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// The client writes to the edge.
-    pub(crate) fn to_edge(&mut self, connection: usize, frame: Frame) {
+    pub(crate) fn send_edge(&mut self, connection: usize, frame: Frame) {
         if matches!(frame, Frame::Packet(_)) {
             self.activity += 1;
         }
@@ -200,7 +200,7 @@ impl World {
     /// Closes a connection that the client gives up.
     pub(crate) fn hang_up(&mut self, connection: usize) {
         if self.random.coin() {
-            self.to_edge(connection, Frame::Close);
+            self.send_edge(connection, Frame::Close);
             self.client_lost(connection);
         } else {
             self.cut(connection, 0, Some(1_000));

@@ -302,7 +302,9 @@ impl World {
     }
 
     pub(crate) fn write_all(&mut self, writes: Vec<Write>) {
-        writes.into_iter().for_each(|write| self.store.write(write));
+        for write in writes {
+            self.store.write(write);
+        }
         if let Some(text) = self.store.contradiction.take() {
             self.fail("one-history", About::default(), text);
         }

@@ -174,8 +174,8 @@ impl World {
 
     pub(crate) fn routes_found(&mut self, router: usize, round: u64, users: &[UserId]) {
         if self.routers[router].is_up {
-            let routes = self.routes.look_up(self.now(), users);
-            self.fanout(router, Input::Routes { round, routes });
+            let found = self.routes.look_up(self.now(), users);
+            self.fanout(router, Input::Routes { round, routes: found });
         }
     }
 

@@ -165,11 +165,11 @@ impl World {
             match action {
                 Output::Send(sent) => {
                     let packet = Bytes::copy_from_slice(shard.out.bytes(&sent));
-                    self.to_client(connection, Frame::Packet(packet));
+                    self.send_client(connection, Frame::Packet(packet));
                 }
-                Output::SendShared(packet) => self.to_client(connection, Frame::Packet(packet)),
+                Output::SendShared(packet) => self.send_client(connection, Frame::Packet(packet)),
                 Output::Ping(payload) => {
-                    self.to_client(connection, Frame::Ping(Bytes::copy_from_slice(&payload)));
+                    self.send_client(connection, Frame::Ping(Bytes::copy_from_slice(&payload)));
                 }
                 Output::Publish(conversation, mut event, ticket) => {
                     event.origin = Some(self.address(id).into());
@@ -229,7 +229,7 @@ impl World {
         // Smaller batches than the edge's: clients of a simulation do not live long.
         if ids.batch(wall_ms, 20, &mut |id| msg_ids.push(id)).is_ok() {
             let packet = response(MsgType::PushBatchMsgIds, &BatchMsgIdsPush { msg_ids });
-            self.to_client(connection, Frame::Packet(packet));
+            self.send_client(connection, Frame::Packet(packet));
         }
     }
 
@@ -237,7 +237,7 @@ impl World {
     pub(crate) fn close(&mut self, id: SessionId) {
         let Some(shard) = self.shard(id.shard) else { return };
         let connection = shard.slots[id.slot as usize].connection;
-        self.to_client(connection, Frame::Close);
+        self.send_client(connection, Frame::Close);
         self.end_session(id);
         self.after(2_000, Event::EdgeLost(connection));
     }
@@ -277,7 +277,7 @@ impl World {
         match frame {
             Frame::Packet(packet) => self.input(id, Input::Packet(packet)),
             Frame::Pong(payload) => self.input(id, Input::Pong(payload)),
-            Frame::Ping(payload) => self.to_client(connection, Frame::Pong(payload.clone())),
+            Frame::Ping(payload) => self.send_client(connection, Frame::Pong(payload.clone())),
             Frame::Upgraded | Frame::Close => unreachable!("handled by the network"),
         }
         self.refill_ids(id.shard);

@@ -1,6 +1,6 @@
 //! The store: cells that keep the highest write timestamp, cursors, and the answers to the edges' calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use petrel_protocol::calls::{HistoryRequest, Range, ResolveReply, ResolveRequest, SyncReply, SyncRequest};
 use petrel_protocol::events::{Receipt, Stored, stored};
@@ -17,7 +17,7 @@ pub(crate) struct Store {
     recalls: BTreeMap<(ConversationId, u64), Recall>,
     keys: BTreeMap<KeyId, KeyRow>,
     /// By user: whom it has conversations with.
-    members: BTreeMap<u64, BTreeMap<ConversationId, ()>>,
+    members: BTreeMap<u64, BTreeSet<ConversationId>>,
     heads: BTreeMap<ConversationId, Head>,
     delivered: BTreeMap<(ConversationId, u64, u32), u64>,
     mutation: Option<Mutation>,
@@ -70,7 +70,7 @@ impl Store {
             }
             Write::Key(id, row) => put(&mut self.keys, id, row, |row| row.applied, last_wins),
             Write::Member(member) => {
-                self.members.entry(member.user.0).or_default().insert(member.conversation, ());
+                self.members.entry(member.user.0).or_default().insert(member.conversation);
                 None
             }
             Write::Head(id, head) => put(&mut self.heads, id, head, |head| head.applied, last_wins),
@@ -143,7 +143,7 @@ impl Store {
         let mut reply = SyncReply::default();
         let (from, resume_seq) = parse_page(&request.page);
         let mut room = request.rows_max as u64;
-        for conversation in self.members.get(&request.user).into_iter().flat_map(BTreeMap::keys) {
+        for conversation in self.members.get(&request.user).into_iter().flatten() {
             if from.is_some_and(|from| *conversation < from) {
                 continue;
             }

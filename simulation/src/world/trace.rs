@@ -64,7 +64,7 @@ impl Trace {
 
     /// The whole run.
     pub fn all(&self) -> String {
-        self.lines.iter().map(|line| text(line)).collect()
+        self.lines.iter().map(text).collect()
     }
 
     /// What happened to `about` and, while it was under way, to whole processes: one screen at most.
