@@ -103,9 +103,14 @@ impl World {
                 self.leased(edge, lease.epoch, renewal);
             }
             Call::Kick { edge, batch } => {
-                if self.edges[edge].is_up && !self.is_isolated(edge) && !self.strikes(self.faults.call_lost) {
-                    self.take_batch(edge, batch);
+                if !self.edges[edge].is_up {
+                    return;
                 }
+                if self.is_isolated(edge) || self.strikes(self.faults.call_lost) {
+                    // A replaced session that is not told would live on without a route: it is told again.
+                    return self.after(LOST_US, Event::Call(Box::new(Call::Kick { edge, batch })));
+                }
+                self.take_batch(edge, batch);
             }
             Call::Sync(id, request) => {
                 let reply = self.persist_answers().then(|| self.store.sync(&request));

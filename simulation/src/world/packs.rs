@@ -99,18 +99,22 @@ impl Packs {
         self.count -= owners.len();
     }
 
-    /// What became of a pack is known: whose events were in it, and, where that is unknown, whose waited behind it. They
-    /// must not pass it, so they share its outcome.
+    /// What became of a pack is known: whose events were in it. Where that is unknown, whatever is behind it on its way or
+    /// waits must not pass it: all of it shares the outcome.
     pub(crate) fn settle(&mut self, tag: u64, is_unknown: bool) -> Vec<Owner> {
         let Some((partition, mut owners)) = self.on_their_way.remove(&tag) else { return Vec::new() };
         let next_tag = self.next_tag;
-        let lane = self.lane(partition);
+        let lane = &mut self.lanes[usize::from(partition)];
         lane.out -= 1;
         if lane.broken_by == Some(tag) {
             lane.broken_by = None;
             lane.void_before = next_tag;
         }
         if is_unknown {
+            let mut behind: Vec<_> = self.on_their_way.extract_if(|_, (p, _)| *p == partition).collect();
+            behind.sort_unstable_by_key(|(tag, _)| *tag);
+            owners.extend(behind.into_iter().flat_map(|(_, (_, owners))| owners));
+            lane.out = 0;
             lane.events.clear();
             owners.append(&mut lane.owners);
         }
