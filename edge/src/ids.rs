@@ -166,11 +166,11 @@ mod tests {
         let mut ids = Vec::new();
         let later_ms = NOW_MS + 60_000;
         assert!(!source.take(later_ms, 10, &mut ids));
-        assert_eq!(source.wait(Duration::from_secs(60)), Rung::MarkDue);
+        assert_eq!(source.wait(Duration::from_mins(1)), Rung::MarkDue);
         source.store_mark(later_ms).expect("written");
         assert!(source.take(later_ms, 10, &mut ids));
         source.stop();
-        assert_eq!(source.wait(Duration::from_secs(60)), Rung::Stopped);
+        assert_eq!(source.wait(Duration::from_mins(1)), Rung::Stopped);
     }
 
     #[test]
