@@ -27,7 +27,7 @@ fn seqs_are_dense_in_each_conversation() {
 fn the_first_message_lists_the_conversation_for_both() {
     let world = World::of(&Log::one_each([send(5, 2, 1, 11, 0), send(2, 5, 2, 12, 1)]));
     let conversation = pair(2, 5);
-    let members: Vec<_> = world.store.members.into_keys().collect();
+    let members: Vec<_> = world.store.members.into_iter().collect();
     let member = |user| Member { user: UserId(user), conversation };
     assert_eq!(members, [member(2), member(5)]);
 }
@@ -41,7 +41,7 @@ fn a_resend_is_a_duplicate_and_its_second_id_leads_to_the_same_message() {
     assert_eq!(alias.outcome, Outcome::Alias(1));
     match world.answer(2).body.as_ref().unwrap() {
         stored::Body::Recalled(r) => {
-            assert_eq!((r.msg_id, r.target_seq), (11, 1), "the id that receivers know")
+            assert_eq!((r.msg_id, r.target_seq), (11, 1), "the id that receivers know");
         }
         body => panic!("a recall was expected: {body:?}"),
     }

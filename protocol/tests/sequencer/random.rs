@@ -144,7 +144,7 @@ fn run(seed: u64) {
 
 /// First publications of one conversation come in seq order wherever no replay comes between.
 fn assert_order(world: &World, seed: u64) {
-    let mut seen = std::collections::BTreeMap::new();
+    let mut by_seq = std::collections::BTreeMap::new();
     for stored in &world.stored {
         let body = stored.body.as_ref().unwrap();
         if stored.seq == 0 {
@@ -156,7 +156,7 @@ fn assert_order(world: &World, seed: u64) {
             body => panic!("seed {seed}: it takes no seq: {body:?}"),
         };
         let key = (stored.conversation.unwrap().a, stored.conversation.unwrap().b, stored.seq);
-        let first = *seen.entry(key).or_insert(message);
+        let first = *by_seq.entry(key).or_insert(message);
         assert_eq!(first, message, "seed {seed}: one seq, one message");
     }
 }

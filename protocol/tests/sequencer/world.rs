@@ -108,7 +108,7 @@ pub(crate) struct Store {
     pub(crate) messages: BTreeMap<(ConversationId, u64), MessageRow>,
     pub(crate) recalls: BTreeMap<(ConversationId, u64), Recall>,
     pub(crate) keys: BTreeMap<KeyId, KeyRow>,
-    pub(crate) members: BTreeMap<Member, ()>,
+    pub(crate) members: BTreeSet<Member>,
     pub(crate) heads: BTreeMap<ConversationId, Head>,
     pub(crate) dead_letters: BTreeMap<Position, DeadLetter>,
 }
@@ -150,13 +150,15 @@ impl Store {
     pub(crate) fn write(&mut self, write: Write) {
         match write {
             Write::Message(row) => {
-                put(&mut self.messages, (row.conversation, row.seq), row, |row| row.applied)
+                put(&mut self.messages, (row.conversation, row.seq), row, |row| row.applied);
             }
             Write::Recall(row) => {
-                put(&mut self.recalls, (row.conversation, row.target_seq), row, |row| row.applied)
+                put(&mut self.recalls, (row.conversation, row.target_seq), row, |row| row.applied);
             }
             Write::Key(id, row) => put(&mut self.keys, id, row, |row| row.applied),
-            Write::Member(member) => drop(self.members.insert(member, ())),
+            Write::Member(member) => {
+                self.members.insert(member);
+            }
             Write::DeadLetter(dead) => drop(self.dead_letters.insert(dead.position, dead)),
             Write::Head(conversation, head) => put(&mut self.heads, conversation, head, |head| head.applied),
         }
