@@ -1,6 +1,6 @@
 //! A log, a store whose cells keep the highest write timestamp, and readers that can stop between any two effects.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
