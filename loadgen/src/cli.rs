@@ -73,7 +73,7 @@ struct IdleArgs {
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     first_user: u64,
     /// Connections opened a second.
-    #[arg(long, default_value_t = 2_000.0)]
+    #[arg(long, default_value_t = 500.0)]
     ramp: f64,
     /// Connections from one source address.
     #[arg(long, default_value_t = 12_000)]

@@ -1,7 +1,8 @@
 //! The command `idle`: what one idle, logged-in connection costs the server in memory.
 //!
-//! Memory is read at several numbers of connections; the slope between the first and the last is the cost of one, free
-//! of whatever the server holds anyway.
+//! Memory is read at several numbers of connections; the slope up to the last of them is the cost of one, free of whatever
+//! the server holds anyway. An allocator may hold a few megabytes of an earlier burst at one step and not at the next, so
+//! the slope from each earlier step is taken and the largest counts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -43,11 +44,18 @@ pub struct Step {
 pub struct Slope {
     /// By the number of connections.
     pub steps: Vec<Step>,
-    /// Between the first and the last step.
+    /// From an earlier step to the last: the largest.
     pub bytes_per_connection: f64,
     /// The machine's kernel.
     pub kernel: String,
 }
+
+/// A first step has this part of the connections of the first that was asked for.
+const WARM_UP: u32 = 5;
+
+/// For this long, so many a second connect anew before memory is read.
+const STIR: Duration = Duration::from_secs(5);
+const STIRRED_PER_S: f64 = 100.0;
 
 /// Measures.
 pub fn measure(idle: &Idle, options: &Options) -> Result<Slope, RunError> {
@@ -60,6 +68,8 @@ pub fn measure(idle: &Idle, options: &Options) -> Result<Slope, RunError> {
         first_user: idle.first_user,
         ramp_per_s: idle.ramp_per_s,
         connections_per_source: idle.connections_per_source,
+        churn_per_s: STIRRED_PER_S,
+        window: 0,
         ..Scenario::default()
     };
     run::check_files(most)?;
@@ -75,16 +85,20 @@ pub fn measure(idle: &Idle, options: &Options) -> Result<Slope, RunError> {
             std::thread::spawn(move || station::run(number, plan, board))
         })
         .collect();
+    let numbers = std::iter::once(idle.steps[0] / WARM_UP).chain(idle.steps.iter().copied());
     let steps: Result<Vec<Step>, RunError> =
-        idle.steps.iter().map(|step| read_at(*step, idle, &plan, &board, &server)).collect();
+        numbers.map(|step| read_at(step, idle, &plan, &board, &server)).collect();
     board.enter(Stage::End);
     for thread in threads {
         thread.join().expect("a thread of the generator panicked").map_err(crate::crew::CrewError::Ring)?;
     }
     let steps = steps?;
-    let (first, last) = (steps[0], steps[steps.len() - 1]);
-    let growth = last.resident_bytes as f64 - first.resident_bytes as f64;
-    let bytes_per_connection = growth / f64::from(last.connections - first.connections);
+    let (earlier, last) = steps.split_at(steps.len() - 1);
+    let slopes = earlier.iter().map(|step| {
+        let growth = last[0].resident_bytes as f64 - step.resident_bytes as f64;
+        growth / f64::from(last[0].connections - step.connections)
+    });
+    let bytes_per_connection = slopes.fold(f64::NEG_INFINITY, f64::max);
     Ok(Slope { steps, bytes_per_connection, kernel: host::kernel() })
 }
 
@@ -99,6 +113,10 @@ fn read_at(step: u32, idle: &Idle, plan: &Plan, board: &Board, server: &Server) 
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+    // A few come and go, since an allocator gives back what a burst took only while it is used.
+    board.start_load(plan.clock.stamp());
+    std::thread::sleep(STIR);
+    board.enter(Stage::Ramp);
     std::thread::sleep(idle.settle);
     if ready() != u64::from(step) {
         return Err(RunError::Ramp(ready(), step));

@@ -1,6 +1,7 @@
 //! The command `run`: a scenario against a server, from its file to its report.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
@@ -86,7 +87,7 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError
     let (plan, edge) = plan(scenario, options)?;
     let plan = Arc::new(plan);
     let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
-    let mut view = View::new(Server::find(http, plan.edge.address), options.shows_progress);
+    let mut view = View::new(http, plan.edge.address, options.shows_progress);
     let outcome = crew::run(&plan, &mut view)?;
     view.bar.finish_and_clear();
     let seen = Seen {
@@ -159,6 +160,8 @@ impl Span {
 }
 
 struct View {
+    http: Option<Target>,
+    edge: SocketAddr,
     observed: Server,
     server: Span,
     generator: Span,
@@ -166,7 +169,7 @@ struct View {
 }
 
 impl View {
-    fn new(observed: Server, shows_progress: bool) -> Self {
+    fn new(http: Option<Target>, edge: SocketAddr, shows_progress: bool) -> Self {
         let bar = if shows_progress && std::io::stderr().is_terminal() {
             ProgressBar::new_spinner()
         } else {
@@ -175,7 +178,8 @@ impl View {
         bar.set_style(
             ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}").expect("a good template"),
         );
-        Self { observed, server: Span::default(), generator: Span::default(), bar }
+        let observed = Server::find(http.clone(), edge);
+        Self { http, edge, observed, server: Span::default(), generator: Span::default(), bar }
     }
 }
 
@@ -186,7 +190,9 @@ impl Watch for View {
     }
 
     fn load_ends(&mut self) {
-        self.server.after = self.observed.usage();
+        // A server that was started again in between has forgotten what it used before.
+        let now = Server::find(self.http.clone(), self.edge);
+        self.server.after = now.usage().filter(|_| now.pid() == self.observed.pid());
         self.generator.after = host::usage_of(std::process::id());
     }
 
