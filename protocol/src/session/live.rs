@@ -98,6 +98,13 @@ impl Session {
                 self.dirty(shared, out);
             }
         }
+        if !own.is_recall
+            && let Some(work) = &mut self.work
+        {
+            // It is stored: whatever its receipt said, its outcome is known.
+            let key = key_of(own.msg_id, &own.client_msg_id);
+            work.held.retain(|held| held.key() != key);
+        }
         if own.is_recall {
             let recall = C2cWithdrawReq {
                 msg_id: own.msg_id,
@@ -125,6 +132,7 @@ impl Session {
         work.used_at = super::quarters(now);
         let key = key_of(told.msg_id, &told.client_msg_id);
         work.publishing.overtake(key);
+        work.held.retain(|held| held.key() != key);
         if !work.statuses.rise(key, told.status) {
             return;
         }
@@ -155,6 +163,10 @@ impl Session {
         };
         let kind = MsgType::try_from(refused.request_type as i32).unwrap_or(MsgType::Unknown);
         let to = self.user.0;
+        if let Some(work) = &mut self.work {
+            let key = key_of(refused.msg_id, &refused.client_msg_id);
+            work.held.retain(|held| held.key() != key);
+        }
         if kind != MsgType::C2cSend {
             let echo = super::up::RefusedPacket {
                 kind,
@@ -199,6 +211,7 @@ impl Session {
         let to = self.user.0;
         let work = self.work();
         let key = key_of(duplicate.msg_id, &duplicate.client_msg_id);
+        work.held.retain(|held| held.key() != key);
         work.statuses.rise(key, status::ACCEPTED);
         // Under the same id, the receipt has said all of it.
         if duplicate.resent_msg_id != duplicate.msg_id {

@@ -687,3 +687,15 @@ fn a_recall_of_ones_own_moves_the_cursor_only_when_it_has_come() {
     world.give(Input::Pong(probe));
     assert_eq!(world.flush()[0].delivered_seq, 2);
 }
+
+#[test]
+fn an_outcome_that_becomes_known_holds_nothing_back() {
+    let mut world = World::live();
+    let ticket = published(&world.send(1)).1;
+    world.give(Input::Published(ticket, Outcome::Unknown));
+    assert_eq!(code(&world.send(2)), Code::HeldBack as i32);
+    own(&mut world, 1, 1_999, false);
+    assert_eq!(code(&world.send(3)), Code::HeldBack as i32, "2 was first");
+    published(&world.send(2));
+    published(&world.send(3));
+}

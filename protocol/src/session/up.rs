@@ -107,7 +107,8 @@ impl Publishing {
     }
 }
 
-/// A send whose outcome is unknown: nothing of this session may pass it in its conversation (per-sender order).
+/// A send whose outcome is unknown, or that was refused since it came behind one: nothing of this session may pass it in
+/// its conversation (per-sender order).
 #[derive(Debug)]
 pub(super) struct Held {
     conversation: ConversationId,
@@ -121,11 +122,12 @@ impl Held {
     }
 
     fn is_same(&self, ids: &Ids) -> bool {
-        if ids.client_msg_id.is_empty() {
-            self.ids.msg_id == ids.msg_id
-        } else {
-            self.ids.client_msg_id == ids.client_msg_id
-        }
+        self.key() == key_of(ids.msg_id, &ids.client_msg_id)
+    }
+
+    /// What stands for the message, see [`key_of`].
+    pub(super) fn key(&self) -> u64 {
+        key_of(self.ids.msg_id, &self.ids.client_msg_id)
     }
 }
 
@@ -223,7 +225,7 @@ impl Session {
         let to = UserId(send.to);
         let conversation = ConversationId::of_users(self.user, to);
         let mut ids = Ids { msg_id: send.msg_id, client_msg_id: send.client_msg_id };
-        if let Some((code, text, retry)) = self.unpublishable(conversation, &ids, shared) {
+        if let Some((code, text, retry)) = self.unpublishable(now, conversation, Some(&ids), shared) {
             return refused.nack(code, text, retry, out);
         }
         if ids.msg_id == 0 {
@@ -262,11 +264,12 @@ impl Session {
         }
     }
 
-    /// Why nothing can be published for this conversation just now, if so.
+    /// Why nothing can be published for this conversation just now, if so. `send`: the message, where it is one.
     fn unpublishable(
         &mut self,
+        now: Now,
         conversation: ConversationId,
-        ids: &Ids,
+        send: Option<&Ids>,
         shared: &Shared,
     ) -> Option<(Code, &'static str, u32)> {
         if shared.is_draining {
@@ -282,17 +285,24 @@ impl Session {
                 RETRY_OVERLOADED_MS,
             ));
         }
-        if work.held.len() >= limits::SESSION_HELD_MAX && !work.held.iter().any(|h| h.is_same(ids)) {
+        let is_full = work.held.len() >= limits::SESSION_HELD_MAX;
+        let is_held = send.is_some_and(|ids| work.held.iter().any(|held| held.is_same(ids)));
+        if is_full && !is_held {
             return Some((Code::HeldBack, "resend the messages whose outcome is unknown first", 0));
         }
-        if let Some(i) = work.held.iter().position(|held| held.conversation == conversation) {
-            if !work.held[i].is_same(ids) {
-                let text = "an earlier message here has an unknown outcome: send that one again first";
-                return Some((Code::HeldBack, text, 0));
+        let Some(i) = work.held.iter().position(|held| held.conversation == conversation) else {
+            return None;
+        };
+        if !send.is_some_and(|ids| work.held[i].is_same(ids)) {
+            if let (Some(ids), false) = (send, is_held) {
+                // What comes behind it must not pass it either, should the earlier outcome become known meanwhile.
+                work.held.push(Held { conversation, ids: ids.clone(), since_ms: now.mono_ms });
             }
-            // Those behind it keep their order: they are sent again in it.
-            work.held.remove(i);
+            let text = "an earlier message here has an unknown outcome: send that one again first";
+            return Some((Code::HeldBack, text, 0));
         }
+        // Those behind it keep their order: they are sent again in it.
+        work.held.remove(i);
         None
     }
 
@@ -398,7 +408,7 @@ impl Session {
         }
         let conversation = ConversationId::of_users(self.user, to);
         let ids = Ids { msg_id: recall.msg_id, client_msg_id: Bytes::new() };
-        if let Some((code, text, retry)) = self.unpublishable(conversation, &ids, shared) {
+        if let Some((code, text, retry)) = self.unpublishable(now, conversation, None, shared) {
             return refused.nack(code, text, retry, out);
         }
         let body = Body::Recall(events::Recall { msg_id: recall.msg_id });
