@@ -10,6 +10,7 @@ use petrel_protocol::ids::Device;
 use crate::chat::{self, Chat};
 use crate::idle::{self, Idle};
 use crate::run::{self, Options, RunError};
+use crate::workers;
 
 /// Many clients that measure Petrel and prove that nothing was lost.
 #[derive(Debug, Parser)]
@@ -28,6 +29,9 @@ enum Command {
     Idle(IdleArgs),
     /// Chats by hand: lines that are typed are sent; /read, /recall and /quit are commands.
     Chat(ChatArgs),
+    /// A part of a run that takes several processes.
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Where the server is.
@@ -59,6 +63,9 @@ struct Run {
     /// Threads; one for each core where it is not given.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     threads: u32,
+    /// Processes; as many as the connections need where it is not given.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    workers: u32,
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => run_command(&command),
         Command::Idle(command) => idle_command(&command),
         Command::Chat(command) => chat_command(&command),
+        Command::Worker => workers::serve().map(|()| 0),
     };
     match code {
         Ok(code) => ExitCode::from(code),
@@ -148,6 +156,7 @@ fn run_command(command: &Run) -> Result<u8, RunError> {
     let options = Options {
         seed: command.seed,
         threads: command.threads,
+        workers: command.workers,
         shows_progress: true,
         ..command.place.options()
     };

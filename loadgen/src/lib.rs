@@ -25,3 +25,4 @@ pub mod stamp;
 pub mod station;
 pub mod url;
 pub mod verify;
+pub mod workers;

@@ -49,7 +49,8 @@ impl Timed {
 const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// Latencies of one kind, in microseconds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(into = "Vec<(u64, u64)>", from = "Vec<(u64, u64)>")]
 pub struct Latency(Histogram<u32>);
 
 impl Default for Latency {
@@ -94,22 +95,27 @@ impl Latency {
             max: ms(self.0.max()),
         }
     }
+}
 
-    /// Values and their counts, for another process.
-    pub fn pairs(&self) -> Vec<(u64, u64)> {
-        self.0.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value().into())).collect()
+/// Values and their counts, for another process.
+impl From<Latency> for Vec<(u64, u64)> {
+    fn from(latency: Latency) -> Self {
+        latency.0.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value().into())).collect()
     }
+}
 
-    /// The inverse of [`Self::pairs`].
-    pub fn add_pairs(&mut self, pairs: &[(u64, u64)]) {
+impl From<Vec<(u64, u64)>> for Latency {
+    fn from(pairs: Vec<(u64, u64)>) -> Self {
+        let mut latency = Self::default();
         for (value, count) in pairs {
-            self.0.saturating_record_n(*value, *count as u32);
+            latency.0.saturating_record_n(value, count as u32);
         }
+        latency
     }
 }
 
 /// What happened in one second of the load.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Second {
     /// Sends that were intended in it.
     pub offered: u32,
@@ -140,7 +146,7 @@ impl Second {
 }
 
 /// A histogram of few bytes: eight steps for each power of two.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Coarse(BTreeMap<u16, u32>);
 
 impl Coarse {
@@ -229,7 +235,7 @@ impl Counts {
 }
 
 /// What one thread measured, or all of them together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Measures {
     /// Latencies of the whole run by [`Timed`].
     pub total: [Latency; Timed::ALL.len()],
@@ -326,9 +332,10 @@ mod tests {
     fn a_histogram_survives_its_way_to_another_process() {
         let mut latency = Latency::default();
         (1..=1_000).for_each(|us| latency.record(us * 10));
-        let mut copy = Latency::default();
-        copy.add_pairs(&latency.pairs());
-        assert_eq!(copy.pairs(), latency.pairs());
+        let json = serde_json::to_string(&latency).expect("JSON");
+        let copy: Latency = serde_json::from_str(&json).expect("the same JSON");
+        let pairs = Vec::<(u64, u64)>::from;
+        assert_eq!(pairs(copy.clone()), pairs(latency));
         assert_eq!(copy.percentiles().count, 1_000);
     }
 }

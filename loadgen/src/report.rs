@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Usage;
 use crate::measure::{Counts, Measures, Percentiles, Timed};
-use crate::plan::Plan;
 use crate::scenario::Scenario;
 use crate::verify::Judgement;
 
@@ -145,8 +144,13 @@ pub struct Seen {
 
 impl Report {
     /// Puts a run's result together.
-    pub fn new(plan: &Plan, edge: &str, measures: &Measures, judgement: Judgement, seen: &Seen) -> Self {
-        let scenario = plan.scenario.clone();
+    pub fn new(
+        scenario: Scenario,
+        edge: &str,
+        measures: &Measures,
+        judgement: Judgement,
+        seen: &Seen,
+    ) -> Self {
         let invalid = lag_fault(&scenario, measures);
         let verdict = match (judgement.is_clean(), &invalid) {
             (false, _) => Verdict::Violated,
@@ -173,7 +177,7 @@ impl Report {
                 .iter()
                 .map(|timed| (timed.name(), measures.total[*timed as usize].percentiles()))
                 .collect(),
-            phases: phases(plan, measures, seen.load_s),
+            phases: phases(&scenario, measures, seen.load_s),
             server: seen.server.map(|usage| Cost::new(usage, counts.accepted)),
             generator: seen.generator.map(|usage| Cost::new(usage, counts.accepted)),
             seconds: measures
@@ -328,10 +332,10 @@ fn lag_fault(scenario: &Scenario, measures: &Measures) -> Option<String> {
     (lag.max > max_max).then(|| format!("the generator lagged up to {:.2} ms, above {max_max} ms", lag.max))
 }
 
-fn phases(plan: &Plan, measures: &Measures, load_s: f64) -> Vec<PhaseReport> {
+fn phases(scenario: &Scenario, measures: &Measures, load_s: f64) -> Vec<PhaseReport> {
     let mut start_s = 0.0;
     let mut reports = Vec::new();
-    for (phase, latencies) in plan.phases().iter().zip(&measures.phases) {
+    for (phase, latencies) in scenario.schedule().iter().zip(&measures.phases) {
         let duration_s = phase.duration_s.min(load_s);
         let first = (start_s as usize).min(measures.seconds.len());
         let last = ((start_s + duration_s).round() as usize).clamp(first, measures.seconds.len());
@@ -340,7 +344,7 @@ fn phases(plan: &Plan, measures: &Measures, load_s: f64) -> Vec<PhaseReport> {
             seconds.iter().map(|s| u64::from(of(s))).sum::<u64>() as f64 / duration_s.max(1e-9)
         };
         let is_abnormal =
-            |s: &crate::measure::Second| s.refused > 0 || s.delivery_p99_ms() > plan.scenario.normal_p99_ms;
+            |s: &crate::measure::Second| s.refused > 0 || s.delivery_p99_ms() > scenario.normal_p99_ms;
         reports.push(PhaseReport {
             name: phase.name.clone(),
             rate: phase.rate,

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Acquire;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
 
 use crate::accounts::{Accounts, AccountsError};
 use crate::crew::{self, CrewError, Watch};
@@ -16,9 +17,10 @@ use crate::plan::{Board, Plan, Stage};
 use crate::report::{Report, Seen};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::url::{Target, UrlError};
+use crate::workers::{self, WorkerError};
 
 /// Where the server is and what the run may use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Options {
     /// The server's HTTP URL.
     pub http: Option<String>,
@@ -30,8 +32,14 @@ pub struct Options {
     pub seed: Option<u64>,
     /// Threads; 0: one for each core.
     pub threads: u32,
+    /// Processes; 0: as many as the connections need.
+    pub workers: u32,
     /// Whether to show progress on a terminal.
     pub shows_progress: bool,
+    /// Of a worker: the number of its first connection among those of all.
+    pub first_connection: u32,
+    /// Of a worker: whether its users are fresh, whatever their ids.
+    pub has_fresh_users: bool,
 }
 
 /// The edge of a server on its defaults.
@@ -58,6 +66,9 @@ pub enum RunError {
     /// More connections than this process may have.
     #[error("{0} connections are more than the {1} files that may be open: raise `ulimit -n`, or use fewer")]
     TooMany(u32, u64),
+    /// A worker process failed.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
     /// Nothing to take a slope of.
     #[error("give at least two numbers of connections, rising")]
     Steps,
@@ -83,7 +94,13 @@ pub fn run_file(path: &Path, options: &Options) -> Result<Report, RunError> {
 /// Runs a scenario.
 pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError> {
     scenario.seed = options.seed.unwrap_or(scenario.seed);
-    check_files(scenario.connections())?;
+    let workers = match options.workers {
+        0 => workers_needed(scenario.connections()),
+        workers => workers,
+    };
+    if workers > 1 {
+        return workers::run(scenario, options, workers);
+    }
     let (plan, edge) = plan(scenario, options)?;
     let plan = Arc::new(plan);
     let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
@@ -95,7 +112,13 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError
         server: view.server.used(),
         generator: view.generator.used(),
     };
-    Ok(Report::new(&plan, &edge, &outcome.measures, outcome.judgement, &seen))
+    Ok(Report::new(plan.scenario.clone(), &edge, &outcome.measures, outcome.judgement, &seen))
+}
+
+/// Processes that so many connections take.
+fn workers_needed(connections: u32) -> u32 {
+    let each = host::open_files_max().saturating_sub(FILES_BESIDES).max(1);
+    u64::from(connections).div_ceil(each) as u32
 }
 
 /// Whether this process may have so many connections.
@@ -113,16 +136,10 @@ pub fn plan(scenario: Scenario, options: &Options) -> Result<(Plan, String), Run
     // Runs of one second are told apart by their process.
     let nonce = (since_1970.as_secs() as u32).rotate_left(12) ^ std::process::id().wrapping_mul(0x9e37_79b9);
     let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
-    let has_fresh_users = scenario.first_user == 0;
+    check_files(scenario.connections())?;
+    let has_fresh_users = scenario.first_user == 0 || options.has_fresh_users;
     let accounts = match (&options.data, &http) {
-        (Some(data), _) => {
-            let first = if has_fresh_users {
-                fresh_users(since_1970.as_millis() as u64)
-            } else {
-                scenario.first_user
-            };
-            Accounts::minted(data, first, scenario.users)?
-        }
+        (Some(data), _) => Accounts::minted(data, first_user(&scenario), scenario.users)?,
         (None, Some(http)) => {
             let prefix = format!("load-{}-{nonce:08x}", since_1970.as_secs());
             Accounts::registered(http, &prefix, scenario.users, scenario.devices)?
@@ -136,14 +153,20 @@ pub fn plan(scenario: Scenario, options: &Options) -> Result<(Plan, String), Run
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let threads = if options.threads == 0 { cores } else { options.threads };
     let threads = threads.min(scenario.users);
-    Ok((Plan::new(scenario, target, accounts, starts_at_one, nonce, threads), edge))
+    let mut plan = Plan::new(scenario, target, accounts, starts_at_one, nonce, threads);
+    plan.first_connection = options.first_connection;
+    Ok((plan, edge))
 }
 
-/// Ids that no earlier run used: a million for each millisecond would overlap only with a run of that many users a
-/// millisecond earlier.
-fn fresh_users(now_ms: u64) -> u64 {
+/// The first user's id: the scenario's, else one that no earlier run used. A million ids for each millisecond overlap only
+/// with a run of that many users a millisecond earlier.
+pub(crate) fn first_user(scenario: &Scenario) -> u64 {
     const MS_2020: u64 = 1_577_836_800_000;
-    now_ms.saturating_sub(MS_2020) << 20
+    if scenario.first_user != 0 {
+        return scenario.first_user;
+    }
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since_1970.as_millis() as u64).saturating_sub(MS_2020) << 20
 }
 
 /// Usage before and after the load.
