@@ -142,6 +142,9 @@ pub const FANOUT_ROUND_BYTES_MAX: usize = 1 << 20;
 pub const FANOUT_BYTES_MAX: usize = 8 << 20;
 /// Conversations whose last answered seq is remembered, in each of two generations. Beyond: a replay is pushed once more.
 pub const FANOUT_ANSWERED_MAX: usize = 16_384;
+/// Incarnations of edges whose batches were given up, so that nothing later goes to them. Beyond: the oldest is
+/// forgotten; look-ups have not shown it for long.
+pub const FANOUT_ENDED_MAX: usize = 256;
 /// Deliveries in one batch to an edge. Beyond: a further batch.
 pub const DELIVER_BATCH_MAX: usize = 4_096;
 /// Bytes of packets in one batch to an edge; the last packet may exceed it. Beyond: a further batch.

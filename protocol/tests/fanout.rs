@@ -402,6 +402,19 @@ fn the_end_of_a_lease_releases_what_its_edge_owes() {
 }
 
 #[test]
+fn nothing_goes_to_an_incarnation_after_its_end() {
+    let mut world = World::new();
+    world.connect(BERT, Device::Web, EDGE_1, 1);
+    let first = world.stored(vec![message(ANNA, BERT, 1, None)]);
+    world.input(Input::LeaseEnded(EDGE_1));
+    world.calls.clear();
+    // Looked up before the end: pushed now, it would follow a gap, and its ack would move the cursor over it.
+    let second = world.stored(vec![message(ANNA, BERT, 2, None)]);
+    assert!(world.calls.is_empty());
+    assert_eq!(world.acked(), [first, second]);
+}
+
+#[test]
 fn an_edge_that_does_not_answer_in_time_has_its_epoch_revoked() {
     let mut world = World::new();
     world.connect(BERT, Device::Web, EDGE_1, 1);

@@ -14,6 +14,8 @@ pub(super) struct Edges {
     /// Whom the tickets under way were given for.
     tickets: Map<u64, Incarnation>,
     last_ticket: u64,
+    /// Given up, oldest first. What was looked up before their end must not go to them: it would follow a gap.
+    ended: VecDeque<Incarnation>,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +38,18 @@ struct Batch {
 
 impl Edges {
     /// Sends a batch, or queues it behind one that failed.
-    pub(super) fn deliver(&mut self, now: Now, round: u64, batch: DeliverBatch, out: &mut Vec<Output>) {
+    /// False where the edge's incarnation is over.
+    pub(super) fn deliver(
+        &mut self,
+        now: Now,
+        round: u64,
+        batch: DeliverBatch,
+        out: &mut Vec<Output>,
+    ) -> bool {
         let incarnation = Incarnation { edge: batch.edge as u16, epoch: batch.epoch };
+        if self.ended.contains(&incarnation) {
+            return false;
+        }
         if !self.by_incarnation.contains_key(&incarnation) {
             // An earlier life of this edge that owes nothing will not be heard of again.
             self.by_incarnation.retain(|i, e| i.edge != incarnation.edge || !e.batches.is_empty());
@@ -47,6 +59,7 @@ impl Edges {
         if edge.retry_at_ms.is_none() {
             edge.send(incarnation, &mut self.tickets, &mut self.last_ticket, out);
         }
+        true
     }
 
     /// The round whose batch this ticket answers, or none where the ticket is no longer under way.
@@ -87,6 +100,12 @@ impl Edges {
 
     /// Forgets an incarnation; the rounds of the batches that it did not answer.
     pub(super) fn remove(&mut self, incarnation: Incarnation) -> Vec<u64> {
+        if !self.ended.contains(&incarnation) {
+            if self.ended.len() >= limits::FANOUT_ENDED_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(incarnation);
+        }
         let Some(edge) = self.by_incarnation.remove(&incarnation) else { return Vec::new() };
         for batch in edge.batches.range(..edge.sent) {
             self.tickets.remove(&batch.ticket);

@@ -297,7 +297,11 @@ impl Fanout {
             round.unanswered = built.len();
             self.forwarded += 1;
             for batch in built {
-                self.edges.deliver(now, number, batch, out);
+                if !self.edges.deliver(now, number, batch, out) {
+                    let round = self.round(number);
+                    round.unanswered -= 1;
+                    round.is_lost = true;
+                }
             }
         }
     }
