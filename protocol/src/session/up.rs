@@ -290,9 +290,7 @@ impl Session {
         if is_full && !is_held {
             return Some((Code::HeldBack, "resend the messages whose outcome is unknown first", 0));
         }
-        let Some(i) = work.held.iter().position(|held| held.conversation == conversation) else {
-            return None;
-        };
+        let i = work.held.iter().position(|held| held.conversation == conversation)?;
         if !send.is_some_and(|ids| work.held[i].is_same(ids)) {
             if let (Some(ids), false) = (send, is_held) {
                 // What comes behind it must not pass it either, should the earlier outcome become known meanwhile.
