@@ -112,7 +112,9 @@ impl<W: Watch> Steps<'_, W> {
             return Err((ready(self.board), devices));
         }
         self.watch.load_begins();
-        let start = self.plan.clock.stamp().after(LOOK);
+        // An open loop's times begin when every thread is there; a closed loop begins as each of them comes.
+        let is_open = self.plan.phases()[0].rate > 0.0;
+        let start = self.plan.clock.stamp().after(if is_open { LOOK } else { Duration::ZERO });
         self.board.start_load(start);
         self.until(Duration::MAX, |s| s.board.gauges.iter().all(|g| g.is_load_over.load(Acquire)));
         self.load = Duration::from_micros(self.plan.clock.stamp().us_since(start));

@@ -57,7 +57,10 @@ pub(super) fn known_rows(facts: &Facts) -> Vec<(Pair, u64, Row)> {
 }
 
 fn judge_seqs(facts: &Facts, pair: Pair, rows: &[(u64, Row)], judgement: &mut Judgement) {
-    let mut expected = if facts.starts_at_one { 1 } else { rows[0].0 };
+    // What was left of an earlier run may be shown again; between it and this run's first message nothing is known.
+    let first_message =
+        rows.iter().find(|(_, row)| matches!(row, Row::Message(_))).map_or(u64::MAX, |(seq, _)| *seq);
+    let mut expected = if facts.starts_at_one { 1 } else { first_message };
     for (i, (seq, row)) in rows.iter().enumerate() {
         if i > 0 && rows[i - 1].0 == *seq {
             judgement.found(Violation::SeqTaken, || {
@@ -65,13 +68,13 @@ fn judge_seqs(facts: &Facts, pair: Pair, rows: &[(u64, Row)], judgement: &mut Ju
             });
             continue;
         }
-        if *seq > expected {
+        if *seq > expected && first_message != u64::MAX {
             judgement.found(Violation::Hole, || {
                 let before = seq - 1;
                 format!("seqs {expected} to {before}\n{}", facts.history_around(pair, expected))
             });
         }
-        expected = seq + 1;
+        expected = expected.max(seq + 1);
     }
 }
 

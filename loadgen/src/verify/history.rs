@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::conversations::{Pair, Row, known_rows, pair};
+use super::conversations::{Pair, Row, known_rows, pair as pair_of};
 use super::{Facts, Marks};
 use crate::content::MessageRef;
-use crate::records::Sent;
+use crate::records::{Recalled, Sent};
 
 /// Rows on either side that are told too.
 const NEIGHBOURS: u64 = 2;
@@ -21,7 +21,7 @@ impl Facts {
     pub(super) fn history_of(&self, message: MessageRef) -> String {
         let Some(sent) = self.message(message) else { return format!("  {message:?} was never sent\n") };
         let seq = if sent.seq == 0 { self.arrivals(message).first().map_or(0, |r| r.seq) } else { sent.seq };
-        let pair = pair(self.user_of(sent.device), sent.to);
+        let pair = pair_of(self.user_of(sent.device), sent.to);
         let mut text = format!("> {}", self.one(message, sent));
         if seq != 0 {
             text.push_str(&self.rows_around(pair, seq, Some(message)));
@@ -48,7 +48,12 @@ impl Facts {
                 }
                 Row::Recall(target) => {
                     writeln!(text, "  seq {seq}: the recall of seq {target}").expect("a String grows");
-                    for shown in self.recalled.iter().filter(|r| r.seq == *seq && r.target_seq == *target) {
+                    let is_it = |r: &&Recalled| {
+                        r.seq == *seq
+                            && r.target_seq == *target
+                            && pair_of(self.user_of(r.device), r.peer) == pair
+                    };
+                    for shown in self.recalled.iter().filter(is_it) {
                         let device = self.device_name(shown.device);
                         writeln!(text, "      shown at {} ms on {device}", shown.at).expect("a String grows");
                     }
@@ -66,7 +71,7 @@ impl Facts {
                 .map(move |(index, sent)| (MessageRef { station: station as u16, index: index as u32 }, sent))
         });
         let mut near: Vec<_> = all
-            .filter(|(m, s)| *m != message && pair(self.user_of(s.device), s.to) == conversation)
+            .filter(|(m, s)| *m != message && pair_of(self.user_of(s.device), s.to) == conversation)
             .collect();
         near.sort_by_key(|(_, s)| s.intended.0.abs_diff(sent.intended.0));
         near.truncate(2 * NEIGHBOURS as usize);
