@@ -31,7 +31,8 @@ pub enum Input {
     /// Records read from the bus: one round. The order within a partition is the bus's. Only while
     /// [`Fanout::has_room`].
     Records(Vec<Record>),
-    /// The answer to [`Output::LookUp`]. Answers may come in any order.
+    /// The answer to [`Output::LookUp`]. Answers may come in any order, but the look-ups themselves are made in theirs:
+    /// a later round must not know a route that an earlier one no longer found, or a session is pushed a gap.
     Routes {
         /// The look-up's round.
         round: u64,

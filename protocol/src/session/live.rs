@@ -212,9 +212,9 @@ impl Session {
         let work = self.work();
         let key = key_of(duplicate.msg_id, &duplicate.client_msg_id);
         work.held.retain(|held| held.key() != key);
-        work.statuses.rise(key, status::ACCEPTED);
         // Under the same id, the receipt has said all of it.
         if duplicate.resent_msg_id != duplicate.msg_id {
+            work.statuses.rise(key, status::ACCEPTED);
             let ack = C2cAckReq {
                 client_msg_id: duplicate.client_msg_id,
                 msg_id: duplicate.msg_id,

@@ -16,6 +16,7 @@ pub(crate) struct Router {
     is_read_due: bool,
     is_tick_due: bool,
     last_ticket: u64,
+    look_up_us: u64,
     /// By edge: the calls to one edge keep their order.
     streams: Vec<Stream>,
 }
@@ -69,6 +70,7 @@ impl World {
             is_read_due: false,
             is_tick_due: false,
             last_ticket: 0,
+            look_up_us: 0,
             streams: vec![Stream::default(); self.size.edges],
         });
         self.note(About::all(), || format!("router {number} begins"));
@@ -138,8 +140,11 @@ impl World {
         for output in outputs.drain(..) {
             match output {
                 Output::LookUp { round, users } => {
+                    // The look-ups of one router are made in their order.
                     let delay = self.delay(WAY_US);
-                    self.after(delay, Event::RoutesFound(router, round, users));
+                    let at_us = self.routers[router].look_up_us.max(self.now_us + delay);
+                    self.routers[router].look_up_us = at_us;
+                    self.schedule(at_us, Event::RoutesFound(router, round, users));
                 }
                 Output::Deliver { ticket, batch } => self.send_batch(router, ticket, batch),
                 Output::Ack { topic, partition, position } => {
