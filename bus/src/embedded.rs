@@ -110,6 +110,10 @@ impl Log {
         self.shared.folder.generation
     }
 
+    pub(crate) fn generation_id(&self) -> [u8; 16] {
+        self.shared.folder.generation_id
+    }
+
     pub(crate) fn publisher(&self, topic: Topic, on_receipt: OnReceipt) -> Publisher {
         Publisher { shared: Arc::clone(&self.shared), topic, on_receipt }
     }

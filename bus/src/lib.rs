@@ -40,6 +40,14 @@ impl Bus {
         }
     }
 
+    /// The generation's random id. Two logs never have the same, so a store that remembers it notices a log that was
+    /// emptied or exchanged, whose positions would otherwise pass for old ones.
+    pub fn generation_id(&self) -> [u8; 16] {
+        match self {
+            Self::Embedded(log) => log.generation_id(),
+        }
+    }
+
     /// A handle to publish on `topic`. `on_receipt` runs on a thread of the bus and must not block. The receipts of one
     /// publisher and partition come in publish order.
     pub fn publisher(&self, topic: Topic, on_receipt: OnReceipt) -> Publisher {
@@ -186,4 +194,8 @@ pub struct Record {
     pub position: Position,
     /// The encoded pack.
     pub pack: Bytes,
+    /// It is the first that this consumer got, or got since it lost the partition for a while, or it does not follow
+    /// directly on the one before it: another consumer may have read what is between. What its reader remembers of the
+    /// partition may be stale. A record that repeats one which this consumer had is not resumed.
+    pub is_resumed: bool,
 }

@@ -36,6 +36,7 @@ async fn records_come_in_publish_order_with_dense_offsets() {
                     let record = next(&mut consumer).await;
                     assert_eq!(record.partition, partition);
                     assert_eq!(record.position.entry, i);
+                    assert_eq!(record.is_resumed, i == 0, "the others follow");
                     assert_eq!(record.pack, (i * 4 + u64::from(partition)).to_be_bytes()[..]);
                 }
                 assert!(consumer.try_next().is_none(), "there is no more");
@@ -127,6 +128,27 @@ async fn a_newer_consumer_takes_over() {
     drop(newer);
     let mut last = bus.subscribe(Topic::Stored, Subscription::Router, 3).unwrap();
     assert_eq!(next(&mut last).await.pack, "more");
+}
+
+#[tokio::test]
+async fn a_record_behind_what_was_passed_over_is_resumed() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = open(&dir);
+    let publishing = Publishing::new(&bus, Topic::Stored);
+    let positions: Vec<Position> = (0..100).map(|i| publishing.put(3, vec![i])).collect();
+    let mut consumer = bus.subscribe(Topic::Stored, Subscription::Router, 3).unwrap();
+    assert!(next(&mut consumer).await.is_resumed, "the first one");
+    assert!(!next(&mut consumer).await.is_resumed, "it follows");
+    // What is acknowledged is passed over, also where this consumer has not read it.
+    consumer.ack(positions[90]);
+    let mut last = positions[1].entry;
+    for _ in 0..100 {
+        let Some(record) = consumer.try_next() else { break };
+        let follows = record.position.entry == last + 1;
+        assert_eq!(record.is_resumed, !follows, "{:?}", record.position);
+        last = record.position.entry;
+    }
+    assert_eq!(last, 99);
 }
 
 #[tokio::test]

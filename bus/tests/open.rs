@@ -33,6 +33,20 @@ fn another_number_of_partitions_is_refused() {
 }
 
 #[test]
+fn a_log_keeps_its_id_and_no_other_log_has_it() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let id = |dir: &Path| Bus::embedded(dir, 4).unwrap().generation_id();
+    let first = id(dir.path());
+    assert_eq!(id(dir.path()), first);
+    assert_ne!(id(other.path()), first);
+    // A folder of the first version is given one, and keeps it.
+    fs::write(dir.path().join("format"), "format 1\ngeneration 1\npartitions 4\n").unwrap();
+    let second = id(dir.path());
+    assert_ne!(second, first);
+    assert_eq!(id(dir.path()), second);
+}
+
+#[test]
 fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     Bus::embedded(dir.path(), 4).unwrap().close();
@@ -46,7 +60,13 @@ fn a_newer_format_is_refused() {
 
 #[test]
 fn an_unreadable_folder_is_refused_and_left_alone() {
-    for broken in [&b"format one\n"[..], b"", b"\xff\xfe", b"format 1\ngeneration 1\n"] {
+    for broken in [
+        &b"format one\n"[..],
+        b"",
+        b"\xff\xfe",
+        b"format 1\ngeneration 1\n",
+        b"format 1\ngeneration 1\npartitions 4\nid 12\n",
+    ] {
         let dir = tempfile::tempdir().unwrap();
         Bus::embedded(dir.path(), 4).unwrap().close();
         fs::write(dir.path().join("format"), broken).unwrap();

@@ -221,7 +221,7 @@ impl Work {
         let mut bytes = 0;
         let mut take = |topic, record: petrel_bus::Record| {
             bytes += record.pack.len();
-            let petrel_bus::Record { partition, position, pack } = record;
+            let petrel_bus::Record { partition, position, pack, .. } = record;
             records.push(Record { topic, partition, position, pack });
             records.len() < limits::FANOUT_ROUND_RECORDS_MAX && bytes < limits::FANOUT_ROUND_BYTES_MAX
         };

@@ -23,6 +23,8 @@ pub struct Consumer {
     /// Records that were taken and not handed out, the first of which has the offset `ready_at`.
     ready: VecDeque<Bytes>,
     ready_at: u64,
+    /// The offset that follows on what was handed out; none before the first.
+    next: Option<u64>,
 }
 
 impl Consumer {
@@ -30,7 +32,7 @@ impl Consumer {
     pub(super) fn new(shared: Arc<Shared>, topic: Topic, slot: usize, partition: u16) -> Option<Self> {
         let wake = Arc::new(Wake::default());
         let ready_at = shared.partition(topic, partition).activate(slot, &wake)?;
-        Some(Self { shared, topic, partition, slot, wake, ready: VecDeque::new(), ready_at })
+        Some(Self { shared, topic, partition, slot, wake, ready: VecDeque::new(), ready_at, next: None })
     }
 
     /// See [`crate::Consumer::next`].
@@ -58,9 +60,11 @@ impl Consumer {
         let pack = self.ready.pop_front()?;
         let entry = self.ready_at;
         self.ready_at += 1;
+        // It jumps only over what was acknowledged before it was read.
+        let is_resumed = self.next.replace(self.ready_at) != Some(entry);
         let generation = self.shared.folder.generation;
         let position = Position { generation, ledger: 0, entry, index: 0 };
-        Some(Record { partition: self.partition, position, pack })
+        Some(Record { partition: self.partition, position, pack, is_resumed })
     }
 
     /// See [`crate::Consumer::ack`].

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/lock     held (flock) by the process that has the log open; says which one
-//! DIR/format   the format's version, the generation, the number of partitions
+//! DIR/format   the format's version, the generation, the number of partitions, the generation's random id
 //! DIR/fjall/   the database
 //! ```
 
@@ -22,6 +22,7 @@ pub(super) struct Folder {
     pub(super) dir: PathBuf,
     pub(super) partitions: u16,
     pub(super) generation: u32,
+    pub(super) generation_id: [u8; 16],
     /// Unlocked when it is closed, also by the end of the process.
     lock: File,
 }
@@ -34,24 +35,34 @@ impl Folder {
         fs::create_dir_all(dir).map_err(failed)?;
         let lock = lock(dir)?;
         let path = dir.join("format");
-        let generation = match fs::read_to_string(&path) {
-            Ok(text) => verify(dir, &text, partitions)?,
+        let write = |generation| -> Result<_, OpenError> {
+            let id = random_id()?;
+            let hex = u128::from_be_bytes(id);
+            let text =
+                format!("format {FORMAT}\ngeneration {generation}\npartitions {partitions}\nid {hex:032x}\n");
+            write_durably(&path, &text).map_err(failed)?;
+            Ok((generation, id))
+        };
+        let (generation, generation_id) = match fs::read_to_string(&path) {
+            Ok(text) => match verify(dir, &text, partitions)? {
+                (generation, Some(id)) => (generation, id),
+                // A folder of the first version, which drew no id.
+                (generation, None) => write(generation)?,
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // The database is made after this file is durable, so one without the other is not a log that was cut
                 // short but a folder that was tampered with.
                 if database(dir).exists() {
                     return Err(unreadable(dir, "its file `format` is missing"));
                 }
-                write_durably(&path, &format!("format {FORMAT}\ngeneration 1\npartitions {partitions}\n"))
-                    .map_err(failed)?;
-                1
+                write(1)?
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(unreadable(dir, "its file `format` is not text"));
             }
             Err(error) => return Err(failed(error)),
         };
-        Ok(Self { dir: dir.to_owned(), partitions, generation, lock })
+        Ok(Self { dir: dir.to_owned(), partitions, generation, generation_id, lock })
     }
 
     /// The database's folder. One whose creation was cut short is removed first: nothing was ever written to it.
@@ -121,11 +132,18 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Compares the facts with what is wanted; returns the generation.
-fn verify(dir: &Path, text: &str, partitions: u16) -> Result<u32, OpenError> {
+fn random_id() -> Result<[u8; 16], OpenError> {
+    let mut id = [0; 16];
+    let filled = getrandom::fill(&mut id);
+    filled.map_err(|error| OpenError(format!("no randomness for the log's id: {error}")))?;
+    Ok(id)
+}
+
+/// Compares the facts with what is wanted; returns the generation and its id.
+fn verify(dir: &Path, text: &str, partitions: u16) -> Result<(u32, Option<[u8; 16]>), OpenError> {
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let number = |name: &str| {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value
+        value(name)
             .and_then(|value| value.parse::<u32>().ok())
             .ok_or_else(|| unreadable(dir, &format!("its file `format` has no number for `{name}`")))
     };
@@ -145,7 +163,11 @@ fn verify(dir: &Path, text: &str, partitions: u16) -> Result<u32, OpenError> {
             dir.display(),
         )));
     }
-    number("generation")
+    let id = value("id").map(|hex| {
+        let id = u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32);
+        id.map(u128::to_be_bytes).ok_or_else(|| unreadable(dir, "the `id` in its file `format` is broken"))
+    });
+    Ok((number("generation")?, id.transpose()?))
 }
 
 fn unreadable(dir: &Path, why: &str) -> OpenError {
