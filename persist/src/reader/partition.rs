@@ -58,7 +58,10 @@ impl Partition {
 
     pub(super) fn records(&mut self, records: Vec<petrel_bus::Record>) {
         if !records.is_empty() {
-            let record = |r: petrel_bus::Record| sequencer::Record { position: r.position, pack: r.pack };
+            let record = |r: petrel_bus::Record| {
+                let petrel_bus::Record { position, pack, is_resumed, .. } = r;
+                sequencer::Record { position, pack, is_resumed }
+            };
             self.handle(Input::Records(records.into_iter().map(record).collect()));
         }
     }

@@ -67,6 +67,9 @@ pub struct Record {
     pub position: Position,
     /// The encoded [`crate::events::UplinkPack`].
     pub pack: Bytes,
+    /// It does not follow directly on the record before it: another reader may have read what is between. What this one
+    /// remembers of conversations may then be stale, and is forgotten.
+    pub is_resumed: bool,
 }
 
 /// What to read. Nothing is asked for twice.
@@ -151,6 +154,7 @@ struct Stages {
 #[derive(Debug)]
 struct ReadRecord {
     position: Position,
+    is_resumed: bool,
     events: Vec<Result<Event, DeadLetter>>,
 }
 
@@ -233,10 +237,12 @@ impl Sequencer {
             // Delivered again while the first delivery is under way: its ack stands for both.
             return;
         }
+        // What was read before is decided from this reader's own past, whatever another one has read since.
+        let is_resumed = record.is_resumed && self.read_to.is_none_or(|read| position > read);
         self.read_to = self.read_to.max(Some(position));
         let events = pack::events(position, record.pack, &self.config);
         self.waiting_events += events.len();
-        self.waiting.push_back(ReadRecord { position, events });
+        self.waiting.push_back(ReadRecord { position, is_resumed, events });
     }
 
     /// Moves every batch as far as it can go.
@@ -259,6 +265,14 @@ impl Sequencer {
             if stages.loading.is_some() || stages.decided.is_some() || self.waiting.is_empty() {
                 return;
             }
+            if self.waiting.front().is_some_and(|record| record.is_resumed) {
+                if stages.committing.is_some() {
+                    // What this reader has decided is loaded again, so it has to be in the store.
+                    return;
+                }
+                self.heads = Heads::new(self.config.heads_max);
+                self.keys = Keys::new(self.config.seed, self.config.keys_max);
+            }
             self.assemble(out);
         }
     }
@@ -271,7 +285,8 @@ impl Sequencer {
         let mut events = Vec::new();
         let mut ack = None;
         while let Some(record) = self.waiting.front_mut()
-            && (ack.is_none() || events.len() + record.events.len() <= self.config.batch_events_max)
+            && (ack.is_none()
+                || (!record.is_resumed && events.len() + record.events.len() <= self.config.batch_events_max))
         {
             ack = Some(record.position);
             self.waiting_events -= record.events.len();

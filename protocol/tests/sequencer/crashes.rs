@@ -161,6 +161,71 @@ fn late_writes_of_a_zombie_undo_nothing() {
     assert_eq!(world.store.heads[&pair(1, 2)].seq, 3);
 }
 
+/// A reads, B takes over and reads on, and the partition comes back to A, which was never told.
+#[test]
+fn a_partition_that_comes_back_gets_no_seq_twice() {
+    let first = send(1, 2, 1, 11, 0);
+    let log = Log::one_each([
+        first.clone(),
+        send(1, 2, 2, 12, 1),
+        send(2, 1, 3, 13, 2),
+        send(1, 2, 4, 14, 3),
+        send(1, 2, 5, 15, 4),
+        // B has read the first use of this key, and A has not.
+        send(1, 2, 4, 16, 5),
+        first,
+    ]);
+    let expected = World::of(&log);
+    // How far A has come with what it read when the partition comes back.
+    for effects in 0..12 {
+        let mut world = World::default();
+        let mut a = Reader::new(config(), 0);
+        a.read(&log, 1);
+        while !a.effects.is_empty() {
+            world.step(&mut a, 0);
+        }
+        a.read(&log, 1);
+        for _ in 0..effects {
+            if !a.effects.is_empty() {
+                world.step(&mut a, 0);
+            }
+        }
+        let mut b = world.restart(config());
+        while b.next < 4 || !b.effects.is_empty() {
+            if b.effects.is_empty() {
+                b.read(&log, 4 - b.next);
+            }
+            world.step(&mut b, 0);
+        }
+        assert_eq!(world.acked.unwrap().entry, 3);
+        a.resume(world.unacked());
+        a.read(&log, 2);
+        world.run(&mut a, &log, 2);
+        assert_eq!(world.store, expected.store, "after {effects} effects");
+        assert_same_answers(&world, &expected);
+    }
+}
+
+#[test]
+fn a_partition_that_comes_back_with_what_was_read_looks_nothing_up() {
+    let log = Log::one_each((1..6_u8).map(|n| send(1, 2, n, 10 + u64::from(n), u64::from(n))));
+    let mut world = World::default();
+    let mut a = Reader::new(config(), 0);
+    a.read(&log, 4);
+    while !a.effects.is_empty() {
+        world.step(&mut a, 0);
+    }
+    // Its last acknowledgements were lost on the way.
+    a.resume(2);
+    a.read(&log, 1);
+    a.read(&log, 2);
+    while !a.effects.is_empty() {
+        assert!(!matches!(&a.effects[0], Effect::Load(loads) if !loads.heads.is_empty()));
+        world.step(&mut a, 0);
+    }
+    assert_eq!(world.store, World::of(&log).store);
+}
+
 #[test]
 fn a_record_that_comes_again_while_it_is_under_way_is_done_once() {
     let log = Log::one_each([send(1, 2, 1, 11, 0), send(1, 2, 2, 12, 1)]);

@@ -128,6 +128,9 @@ fn run(seed: u64) {
             // It is gone with all that it had not done, and a new one starts where acknowledgements end.
             readers[which] = world.restart(random_config(&mut random));
             restarts += 1;
+        } else if random.one_in(60) {
+            // It comes back to where acknowledgements end, before or after what it has read.
+            readers[which].resume(world.unacked());
         } else if !readers[which].is_done(&log) {
             act(&mut world, &mut readers[which], &log, &mut random);
         }

@@ -90,7 +90,8 @@ impl Log {
 
     pub(crate) fn append_raw(&mut self, pack: Bytes) {
         let entry = self.records.len() as u64;
-        self.records.push(Record { position: Position { generation: 1, ledger: 0, entry, index: 0 }, pack });
+        let position = Position { generation: 1, ledger: 0, entry, index: 0 };
+        self.records.push(Record { position, pack, is_resumed: false });
     }
 
     pub(crate) fn one_each(events: impl IntoIterator<Item = Uplink>) -> Self {
@@ -212,6 +213,8 @@ pub(crate) struct Reader {
     pub(crate) effects: VecDeque<Effect>,
     /// The next record to read.
     pub(crate) next: usize,
+    /// That record does not follow on the one before it.
+    is_resumed: bool,
 }
 
 pub(crate) fn config() -> Config {
@@ -220,7 +223,13 @@ pub(crate) fn config() -> Config {
 
 impl Reader {
     pub(crate) fn new(config: Config, next: usize) -> Self {
-        Self { machine: Sequencer::new(config), effects: VecDeque::new(), next }
+        Self { machine: Sequencer::new(config), effects: VecDeque::new(), next, is_resumed: true }
+    }
+
+    /// The partition was with another reader, and comes back at this record.
+    pub(crate) fn resume(&mut self, next: usize) {
+        self.next = next;
+        self.is_resumed = true;
     }
 
     pub(crate) fn handle(&mut self, input: Input) {
@@ -239,8 +248,11 @@ impl Reader {
     /// Reads up to `count` records as one input.
     pub(crate) fn read(&mut self, log: &Log, count: usize) {
         let end = (self.next + count).min(log.records.len());
-        let records = log.records[self.next..end].to_vec();
+        let mut records = log.records[self.next..end].to_vec();
         self.next = end;
+        if let Some(first) = records.first_mut() {
+            first.is_resumed = std::mem::take(&mut self.is_resumed);
+        }
         self.handle(Input::Records(records));
     }
 
@@ -295,7 +307,12 @@ impl World {
 
     /// A fresh reader from the first record that is not acknowledged.
     pub(crate) fn restart(&self, config: Config) -> Reader {
-        Reader::new(config, self.acked.map_or(0, |position| position.entry as usize + 1))
+        Reader::new(config, self.unacked())
+    }
+
+    /// The first record that is not acknowledged.
+    pub(crate) fn unacked(&self) -> usize {
+        self.acked.map_or(0, |position| position.entry as usize + 1)
     }
 
     pub(crate) fn of(log: &Log) -> Self {

@@ -1,5 +1,6 @@
 //! What befalls whole processes, and the end of it.
 
+use petrel_protocol::topics::Topic;
 use petrel_router::routes::Routes;
 
 use super::faults::Chaos;
@@ -26,6 +27,7 @@ impl World {
             Chaos::ClockStep => self.edges[edge].clock_ms = self.random.below(40_000) as i64 - 20_000,
             Chaos::PersistKilled => self.kill_persist(partition),
             Chaos::PersistReplaced => self.replace_persist(partition),
+            Chaos::PersistReturned => self.move_persist_away(partition),
             Chaos::RouterKilled => self.kill_router(),
             Chaos::RouterReplaced => {
                 if self.has_router() {
@@ -58,6 +60,18 @@ impl World {
             let delay = self.random.between(1_000, 3_000_000);
             self.after(delay, Event::PersistEnds(old));
             self.persist_begins(partition);
+        }
+    }
+
+    /// Another reader takes over for a while.
+    fn move_persist_away(&mut self, partition: u16) {
+        if self.persist.is_current_up(partition) {
+            let old = self.persist.current[usize::from(partition)];
+            self.persist.readers[old].given_to = self.log.len(Topic::Uplink, partition);
+            self.persist_begins(partition);
+            let newer = self.persist.current[usize::from(partition)];
+            let delay = self.random.between(1_000, 3_000_000);
+            self.after(delay, Event::PersistReturns(old, newer));
         }
     }
 

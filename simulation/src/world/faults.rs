@@ -51,6 +51,8 @@ pub(crate) enum Chaos {
     PersistKilled,
     /// A new reader begins while the old one still runs.
     PersistReplaced,
+    /// A new reader begins, and after a while the old one, which still runs, has the partition again.
+    PersistReturned,
     RouterKilled,
     RouterReplaced,
     /// Records that are not acknowledged are read again by the same reader.
@@ -59,13 +61,14 @@ pub(crate) enum Chaos {
 }
 
 impl Chaos {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::EdgeKilled,
         Self::EdgeIsolated,
         Self::EdgeDrained,
         Self::ClockStep,
         Self::PersistKilled,
         Self::PersistReplaced,
+        Self::PersistReturned,
         Self::RouterKilled,
         Self::RouterReplaced,
         Self::Redelivered,

@@ -81,6 +81,8 @@ pub(crate) enum Event {
     ReceiptsRead(u16),
     PersistBegins(u16),
     PersistEnds(usize),
+    /// The partition of the first reader comes back to it from the second.
+    PersistReturns(usize, usize),
     RouterReads(usize),
     RouterTick(usize),
     RoutesFound(usize, u64, Vec<petrel_protocol::ids::UserId>),
@@ -277,6 +279,7 @@ impl World {
             Event::ReceiptsRead(partition) => self.receipts_read(partition),
             Event::PersistBegins(partition) => self.persist_begins(partition),
             Event::PersistEnds(reader) => self.persist_ends(reader),
+            Event::PersistReturns(reader, from) => self.persist_returns(reader, from),
             Event::RouterReads(router) => self.router_reads(router),
             Event::RouterTick(router) => self.router_tick(router),
             Event::RoutesFound(router, round, users) => self.routes_found(router, round, &users),

@@ -9,6 +9,8 @@ pub enum Mutation {
     AckStoredBeforeEffect,
     /// A fresh reader takes it that no key was ever used.
     ForgetKeys,
+    /// A reader that has a partition again does not notice that another one has read there meanwhile.
+    KeepStaleHeads,
     /// Heads are written before the rows that they count.
     HeadBeforeRows,
     /// Events are published on `stored` before they are stored.
@@ -45,10 +47,11 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AckUplinkBeforeEffect,
         Self::AckStoredBeforeEffect,
         Self::ForgetKeys,
+        Self::KeepStaleHeads,
         Self::HeadBeforeRows,
         Self::DeliverBeforeStored,
         Self::LastWriteWins,

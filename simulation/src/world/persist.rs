@@ -27,6 +27,10 @@ pub(crate) struct Reader {
     pub(crate) is_up: bool,
     machine: Sequencer,
     pub(crate) next: u64,
+    /// That record does not follow on the one that was read before it.
+    is_resumed: bool,
+    /// It is given no record from here on, since another reader has the partition.
+    pub(crate) given_to: u64,
     is_due: bool,
 }
 
@@ -125,6 +129,8 @@ impl World {
             is_up: true,
             machine: Sequencer::new(config),
             next,
+            is_resumed: true,
+            given_to: u64::MAX,
             is_due: false,
         });
         self.persist.current[usize::from(partition)] = reader;
@@ -139,17 +145,37 @@ impl World {
         }
     }
 
+    /// The partition comes back to a reader that it was taken from, which was told of neither.
+    pub(crate) fn persist_returns(&mut self, reader: usize, from: usize) {
+        let partition = self.persist.readers[reader].partition;
+        let is_there = self.persist.readers[reader].is_up && self.persist.is_current_up(partition);
+        if !is_there || self.persist.current[usize::from(partition)] != from {
+            return self.persist_ends(reader);
+        }
+        let next = self.log.unacked(Topic::Uplink, Subscription::Persist, partition);
+        let it = &mut self.persist.readers[reader];
+        (it.next, it.is_resumed, it.given_to) = (next, true, u64::MAX);
+        self.persist.current[usize::from(partition)] = reader;
+        self.note(About::all(), || format!("persist {reader} reads partition {partition} again from {next}"));
+        let delay = self.random.between(1_000, 3_000_000);
+        self.after(delay, Event::PersistEnds(from));
+        self.wake_persist(reader);
+    }
+
     pub(crate) fn persist_reads(&mut self, reader: usize) {
         let most = 1 + self.random.index(5);
+        let is_ignored = self.is_mutated(Mutation::KeepStaleHeads);
         let it = &mut self.persist.readers[reader];
         it.is_due = false;
         if !it.is_up || !it.machine.has_room() {
             return;
         }
         let mut records = Vec::new();
-        while records.len() < most && it.next < self.log.len(Topic::Uplink, it.partition) {
+        let end = self.log.len(Topic::Uplink, it.partition).min(it.given_to);
+        while records.len() < most && it.next < end {
             let (position, pack) = self.log.record(Topic::Uplink, it.partition, it.next);
-            records.push(Record { position, pack });
+            let is_resumed = std::mem::take(&mut it.is_resumed) && !is_ignored;
+            records.push(Record { position, pack, is_resumed });
             it.next += 1;
         }
         let Some(last) = records.last().map(|r| r.position) else { return };
@@ -158,10 +184,14 @@ impl World {
             self.log.ack(Topic::Uplink, Subscription::Persist, partition, last);
         }
         self.sequencer(reader, Input::Records(records));
-        let it = &self.persist.readers[reader];
-        if it.next < self.log.len(Topic::Uplink, it.partition) {
+        if self.has_more(reader) {
             self.wake_persist(reader);
         }
+    }
+
+    fn has_more(&self, reader: usize) -> bool {
+        let it = &self.persist.readers[reader];
+        it.next < self.log.len(Topic::Uplink, it.partition).min(it.given_to)
     }
 
     /// Gives the machine an input and begins what it wants.
@@ -193,8 +223,7 @@ impl World {
                 }
             }
         }
-        let it = &self.persist.readers[reader];
-        if it.machine.has_room() && it.next < self.log.len(Topic::Uplink, it.partition) {
+        if self.persist.readers[reader].machine.has_room() && self.has_more(reader) {
             self.wake_persist(reader);
         }
     }

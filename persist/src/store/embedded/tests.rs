@@ -59,7 +59,7 @@ fn log() -> Vec<Record> {
     let records = (0..200_u64).map(|n| {
         let position = Position { generation: GENERATION, ledger: 0, entry: n, index: 0 };
         let pack = UplinkPack { events: vec![event(3 * n), event(3 * n + 1), event(3 * n + 2)] };
-        Record { position, pack: pack.encode_to_vec().into() }
+        Record { position, pack: pack.encode_to_vec().into(), is_resumed: n == 0 }
     });
     records.collect()
 }
