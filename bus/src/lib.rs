@@ -5,6 +5,8 @@
 
 pub mod calls;
 pub mod embedded;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -154,6 +154,30 @@ pub const DELIVER_RETRY_MS: u64 = 50;
 /// An edge that has not answered a batch for this long has its epoch revoked.
 pub const DELIVER_ANSWER_MS_MAX: u64 = 3_000;
 
+/// Calls of one link between processes that have no answer yet. Beyond: answered as full; a server reads no more of a
+/// caller that keeps more than this open.
+pub const LINK_CALLS_MAX: usize = 16_384;
+/// Bytes that wait to be sent on one link, each way. Beyond: a call is answered as full.
+pub const LINK_QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Bytes after which a message of a link is closed; its last call may exceed it.
+pub const LINK_MESSAGE_BYTES: usize = 1 << 20;
+/// Largest message of a link. Beyond: the call is answered as unavailable and logged; from a peer, the link is closed.
+pub const LINK_MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Bytes under way on one link that the reader has not taken yet, each way. Beyond: they wait with the sender.
+pub const LINK_WINDOW_BYTES: u32 = 4 << 20;
+/// A link that is not open after this long is tried again.
+pub const LINK_OPEN_MS_MAX: u64 = 1_000;
+/// A link that does not open is tried again after at least this long, doubled each time.
+pub const LINK_BACKOFF_MS_MIN: u64 = 50;
+/// But never later than after this.
+pub const LINK_BACKOFF_MS_MAX: u64 = 2_000;
+/// A link is pinged this often.
+pub const LINK_PING_MS: u64 = 1_000;
+/// A link whose ping is not answered for this long is closed.
+pub const LINK_PONG_MS_MAX: u64 = 2_000;
+/// A call that decides over a lease is given up after this long.
+pub const LEASE_CALL_MS_MAX: u64 = LEASE_RENEW_MS;
+
 /// Username and password, bytes.
 pub const USERNAME_BYTES_MAX: usize = 64;
 /// Beyond it argon2 would only cost more.
@@ -200,6 +224,12 @@ const _: () = {
     assert!(LEASES_MAX < 1 << 16, "a route names its lease by 16 bits");
     assert!(FANOUT_ROUND_BYTES_MAX + PACK_BYTES_MAX <= FANOUT_BYTES_MAX);
     assert!(DELIVER_BATCH_BYTES_MAX + PACK_BYTES_MAX < 4 << 20, "gRPC takes 4 MiB unasked");
+    assert!(
+        LINK_MESSAGE_BYTES + DELIVER_BATCH_BYTES_MAX + PACK_BYTES_MAX + (1 << 20) < LINK_MESSAGE_BYTES_MAX
+    );
+    assert!(LINK_MESSAGE_BYTES + 2 * SYNC_BYTES_MAX < LINK_MESSAGE_BYTES_MAX);
+    assert!(LINK_MESSAGE_BYTES_MAX <= LINK_QUEUE_BYTES_MAX && FANOUT_BYTES_MAX <= LINK_QUEUE_BYTES_MAX);
+    assert!(LINK_PING_MS + LINK_PONG_MS_MAX < LEASE_MS);
     assert!(SESSION_IN_FLIGHT_MAX < SHARD_IN_FLIGHT_MAX);
     assert!(SHARD_UNSTORED_MAX <= SHARD_IN_FLIGHT_MAX);
     assert!(SYNC_ROWS_MAX <= SESSION_UNACKED_MAX);

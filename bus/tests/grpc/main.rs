@@ -1,0 +1,7 @@
+//! Calls between processes, over real sockets.
+
+mod bounds;
+mod calls;
+mod ends;
+mod garbage;
+mod support;
