@@ -1,0 +1,27 @@
+//! A WebSocket echo (RFC 6455) for each engine that Petrel could have been built on, as small as the engine allows, and
+//! the client that compares them: `petrel-engines`.
+//!
+//! The servers take the same flags and do the same: a text or binary message comes back as it is, a ping is answered, a
+//! close is returned. Where the engine moves bytes only, the codec is `petrel-protocol`'s; the two that bring a codec of
+//! their own (fastwebsockets, tokio-tungstenite) use that. Each is one thread.
+
+pub mod compare;
+mod echo;
+
+use std::net::SocketAddr;
+
+pub use echo::{Echo, Over, Piece, send_frame};
+
+/// What every echo server is told.
+#[derive(Clone, Copy, Debug, clap::Parser)]
+pub struct Options {
+    /// Address to listen on.
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// Largest message that is taken, bytes.
+    #[arg(long, default_value_t = 1 << 20)]
+    pub message_bytes_max: usize,
+}
+
+/// Bytes of the buffer that an engine without shared buffers keeps for each connection: a 16 KiB message and its header.
+pub const READ_BYTES: usize = (16 << 10) + 64;
