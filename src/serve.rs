@@ -66,7 +66,7 @@ impl Services {
         let keys = Arc::new(data.keys()?);
         let bus = Bus::embedded(&data.path("bus"), config.partitions).map_err(|e| e.to_string())?;
         let persist_config = petrel_persist::Config {
-            dir: data.path("store"),
+            store: petrel_persist::StoreConfig::Embedded(data.path("store")),
             partitions: (0..config.partitions).collect(),
             worker: 0,
         };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use petrel_bus::calls::{PersistCall, Reply};
 use petrel_bus::{Bus, Consumer, Publisher, Receipt};
-use petrel_persist::{Config, Persist};
+use petrel_persist::{Config, Persist, StoreConfig};
 use petrel_protocol::calls::SyncRequest;
 use petrel_protocol::events::{self, ReceiptPack, Send, StoredPack, Uplink, UplinkPack, uplink};
 use petrel_protocol::ids::{ConversationId, UserId};
@@ -40,7 +40,8 @@ struct World {
 impl World {
     fn start(dir: &Path) -> Self {
         let bus = Bus::embedded(&dir.join("bus"), 1).unwrap();
-        let config = Config { dir: dir.join("store"), partitions: vec![0], worker: 1 };
+        let store = StoreConfig::Embedded(dir.join("store"));
+        let config = Config { store, partitions: vec![0], worker: 1 };
         let persist = Persist::start(config, bus.clone()).unwrap();
         let (sender, receiver) = channel();
         let sender = Mutex::new(sender);

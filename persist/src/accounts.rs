@@ -1,5 +1,6 @@
 //! Accounts: names, password hashes, token versions, and the ids of users.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use petrel_bus::calls::CallError;
@@ -10,37 +11,34 @@ use petrel_protocol::snowflake::Snowflake;
 
 use crate::store::{Store, StoreError};
 
-/// What writes accounts. There is one of it, so that a name is taken once.
+/// What writes accounts.
 pub(crate) struct Accounts {
     store: Store,
-    ids: Snowflake,
+    worker: u16,
+    ids: Mutex<Ids>,
+}
+
+/// The generator, with the mark that it stands on.
+#[derive(Default)]
+struct Ids {
+    generator: Option<Snowflake>,
+    mark_ms: u64,
 }
 
 impl Accounts {
-    pub(crate) fn open(store: Store, worker: u16) -> Result<Self, StoreError> {
-        let ids = Snowflake::new(worker, store.snowflake_mark()?);
-        Ok(Self { store, ids })
+    pub(crate) fn new(store: Store, worker: u16) -> Self {
+        Self { store, worker, ids: Mutex::default() }
     }
 
     /// A new account, on disk when this returns.
-    pub(crate) fn create(
-        &mut self,
-        request: CreateAccount,
-    ) -> Result<Result<Account, CallError>, StoreError> {
+    pub(crate) fn create(&self, request: CreateAccount) -> Result<Result<Account, CallError>, StoreError> {
         let CreateAccount { username, password_hash, time_ms } = request;
         let length = username.len();
         if length == 0 || length > limits::USERNAME_BYTES_MAX || self.store.find_account(&username)?.is_some()
         {
             return Ok(Err(CallError::Taken));
         }
-        let wall_ms =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-        if let Some(mark_ms) = self.ids.mark_to_store(wall_ms) {
-            self.store.set_snowflake_mark(mark_ms)?;
-            self.store.sync()?;
-            self.ids.reserve_until(mark_ms);
-        }
-        let Ok(user) = self.ids.next(wall_ms) else { return Ok(Err(CallError::Full)) };
+        let Some(user) = self.next_id()? else { return Ok(Err(CallError::Full)) };
         let account = Account { user, username, password_hash, token_version: 0 };
         if !self.store.create_account(&account, time_ms)? {
             return Ok(Err(CallError::Taken));
@@ -49,8 +47,40 @@ impl Accounts {
         Ok(Ok(account))
     }
 
+    /// None: the generator is ahead of the clock.
+    fn next_id(&self) -> Result<Option<u64>, StoreError> {
+        let wall_ms =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ids { generator, mark_ms } = &mut *ids;
+        if generator.is_none() {
+            *mark_ms = self.store.snowflake_mark(self.worker)?;
+        }
+        let generator = generator.get_or_insert_with(|| Snowflake::new(self.worker, *mark_ms));
+        // Each reservation moves the mark from where this generator knows it. Whoever finds it moved by somebody else
+        // goes on above that, so that even two processes with one worker number never give an id twice.
+        while let Some(to_ms) = generator.mark_to_store(wall_ms) {
+            match self.store.move_snowflake_mark(self.worker, *mark_ms, to_ms)? {
+                None => {
+                    self.store.sync()?;
+                    generator.reserve_until(to_ms);
+                    *mark_ms = to_ms;
+                }
+                Some(moved_ms) => {
+                    tracing::warn!(
+                        worker = self.worker,
+                        "another process draws account ids with this worker number: give each its own"
+                    );
+                    *generator = Snowflake::new(self.worker, moved_ms);
+                    *mark_ms = moved_ms;
+                }
+            }
+        }
+        Ok(generator.next(wall_ms).ok())
+    }
+
     /// Makes all tokens of a user invalid, on disk when this returns.
-    pub(crate) fn revoke_tokens(&mut self, user: u64) -> Result<u32, StoreError> {
+    pub(crate) fn revoke_tokens(&self, user: u64) -> Result<u32, StoreError> {
         let version = self.store.raise_token_version(UserId(user))?;
         self.store.sync()?;
         Ok(version)

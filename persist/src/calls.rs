@@ -1,6 +1,8 @@
-//! The calls that persist answers, on a thread of their own: a device that syncs must not hold up the sequencer.
+//! The calls that persist answers, on threads of their own: a device that syncs must not hold up the sequencer. The
+//! embedded store has one such thread; a remote one has several, since each call there waits more than it works.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use petrel_bus::calls::{CallError, PersistCall, Reply, Service};
 use petrel_protocol::limits;
@@ -14,22 +16,24 @@ use crate::sync;
 #[derive(Clone)]
 pub(crate) struct Calls(SyncSender<Message>);
 
-enum Message {
+pub(crate) enum Message {
     Call(PersistCall),
     Stop,
 }
 
 impl Calls {
-    /// The callers' end, and what the thread takes.
+    /// The callers' end, and what the threads take.
     pub(crate) fn channel() -> (Self, Waiting) {
         let (sender, receiver) = sync_channel(limits::PERSIST_CALLS_MAX);
-        (Self(sender), Waiting(receiver))
+        (Self(sender), Waiting(Arc::new(Mutex::new(receiver))))
     }
 
-    /// Ends the thread after the calls that wait.
-    pub(crate) fn stop(&self) {
-        // Where the thread is gone already, it has stopped.
-        let _ = self.0.send(Message::Stop);
+    /// Ends this many threads after the calls that wait.
+    pub(crate) fn stop(&self, threads: usize) {
+        for _ in 0..threads {
+            // Where the threads are gone already, they have stopped.
+            let _ = self.0.send(Message::Stop);
+        }
     }
 }
 
@@ -43,19 +47,41 @@ impl Service<PersistCall> for Calls {
     }
 }
 
+/// What calls are answered from, once it is there.
+#[derive(Clone, Default)]
+pub(crate) struct Answering(Arc<OnceLock<(Store, Accounts)>>);
+
+impl Answering {
+    pub(crate) fn begin(&self, store: Store, accounts: Accounts) {
+        let is_first = self.0.set((store, accounts)).is_ok();
+        assert!(is_first, "the store is opened once");
+    }
+}
+
 /// The calls that wait.
-pub(crate) struct Waiting(Receiver<Message>);
+#[derive(Clone)]
+pub(crate) struct Waiting(Arc<Mutex<Receiver<Message>>>);
 
 impl Waiting {
     /// Answers until it is told to stop.
-    pub(crate) fn answer(self, store: &Store, mut accounts: Accounts) {
-        while let Ok(Message::Call(call)) = self.0.recv() {
-            answer(call, store, &mut accounts);
+    pub(crate) fn answer(self, answering: &Answering) {
+        while let Some(call) = self.next() {
+            match answering.0.get() {
+                Some((store, accounts)) => answer(call, store, accounts),
+                None => refuse(call, CallError::Unavailable),
+            }
+        }
+    }
+
+    fn next(&self) -> Option<PersistCall> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).recv() {
+            Ok(Message::Call(call)) => Some(call),
+            Ok(Message::Stop) | Err(_) => None,
         }
     }
 }
 
-fn answer(call: PersistCall, store: &Store, accounts: &mut Accounts) {
+fn answer(call: PersistCall, store: &Store, accounts: &Accounts) {
     let count = |kind| METRICS.calls.with_label_values(&[kind]).inc();
     match call {
         PersistCall::Sync(request, reply) => {

@@ -1,12 +1,13 @@
 //! Gives every message its place, stores it, finds it and gives it back.
 //!
-//! One thread reads `uplink` and `receipts` ([`reader`]); another answers the calls ([`calls`]). What is decided stands
-//! in `protocol::sequencer`, where it is kept in [`store`].
+//! One thread reads `uplink` and `receipts` ([`reader`]); others answer the calls ([`calls`]). What is decided stands in
+//! `protocol::sequencer`, where it is kept in [`store`].
 
 mod accounts;
 mod calls;
 mod metrics;
 mod reader;
+mod status;
 mod store;
 mod sync;
 
@@ -16,22 +17,39 @@ use std::thread::{self, JoinHandle};
 
 use petrel_bus::Bus;
 use petrel_bus::calls::{Link, PersistCall};
+use petrel_protocol::limits;
 use tokio::sync::oneshot;
 
 use accounts::Accounts;
-use calls::Calls;
-use reader::{Reader, Stopping};
-use store::Store;
+use calls::{Answering, Calls};
+use reader::Reader;
+use status::{Health, Stopping};
+use store::{Belongs, Store};
+
+pub use status::Status;
+#[cfg(feature = "cassandra")]
+pub use store::cassandra::config as cassandra;
 
 /// How persist runs.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The folder of the store; created where it is missing.
-    pub dir: PathBuf,
+    /// Where everything is kept.
+    pub store: StoreConfig,
     /// The partitions that this process reads.
     pub partitions: Vec<u16>,
-    /// The Snowflake worker that account ids are drawn with; no other process may draw with the same.
+    /// The Snowflake worker that account ids are drawn with. Processes that share a store should each have their own;
+    /// with the same one they still never give an id twice, and wait for each other.
     pub worker: u16,
+}
+
+/// Where persist keeps everything.
+#[derive(Debug, Clone)]
+pub enum StoreConfig {
+    /// In this process, in this folder; created where it is missing.
+    Embedded(PathBuf),
+    /// On Apache Cassandra.
+    #[cfg(feature = "cassandra")]
+    Cassandra(cassandra::Config),
 }
 
 /// Why persist cannot start. The text names the mend.
@@ -42,6 +60,7 @@ pub struct StartError(pub(crate) String);
 /// The running service. Dropped without [`Persist::stop`], it stops as after a crash: nothing accepted is lost.
 pub struct Persist {
     calls: Calls,
+    health: Health,
     stop: Option<oneshot::Sender<()>>,
     stopping: Stopping,
     threads: Vec<JoinHandle<()>>,
@@ -50,34 +69,72 @@ pub struct Persist {
 }
 
 impl Persist {
-    /// Opens the store and starts to read.
+    /// Opens the store and starts to read. With the embedded store, every error is answered at once. One on Cassandra is
+    /// opened on a thread, which waits for as long as no server answers: see [`Self::status`] and [`Self::wait_started`].
     pub fn start(config: Config, bus: Bus) -> Result<Self, StartError> {
-        let Config { dir, partitions, worker } = config;
-        let failed =
-            |what: &str, error: &dyn std::fmt::Display| StartError(format!("persist cannot {what}: {error}"));
-        let store = Store::embedded(&dir, bus.generation())?;
-        let accounts = Accounts::open(store.clone(), worker).map_err(|e| failed("read its accounts", &e))?;
+        let belongs = Belongs { generation: bus.generation(), generation_id: [0; 16] };
         let (stop, stopped) = oneshot::channel();
-        let stopping = Stopping::default();
-        let reader = Reader::new(store.clone(), &bus, &partitions, stopped, stopping.clone());
-        let reader = reader.map_err(|e| failed("read its partitions", &e))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|e| failed("start its runtime", &e))?;
+        let (health, stopping) = (Health::default(), Stopping::default());
+        let parts = Parts {
+            bus: bus.clone(),
+            partitions: config.partitions,
+            worker: config.worker,
+            health: health.clone(),
+            stopping: stopping.clone(),
+        };
         let (calls, waiting) = Calls::channel();
+        let answering = Answering::default();
+        let (run, call_threads): (Box<dyn FnOnce() + Send>, usize) = match config.store {
+            StoreConfig::Embedded(dir) => {
+                let running = parts.open(Store::embedded(&dir, &belongs)?, stopped, &answering)?;
+                (Box::new(move || running.run()), 1)
+            }
+            #[cfg(feature = "cassandra")]
+            StoreConfig::Cassandra(config) => {
+                let answering = answering.clone();
+                let run = move || {
+                    let store = Store::cassandra(&config, &belongs, &parts.health, &parts.stopping);
+                    let running = store.and_then(|store| {
+                        store.map(|store| parts.open(store, stopped, &answering)).transpose()
+                    });
+                    match running {
+                        Ok(Some(running)) => running.run(),
+                        // Stopped before there was a server.
+                        Ok(None) => {}
+                        Err(error) => parts.health.failed(&error),
+                    }
+                };
+                (Box::new(run), limits::PERSIST_CALL_THREADS)
+            }
+        };
         let mut threads = Vec::new();
         let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
-            threads.push(thread.map_err(|e| failed("start a thread", &e))?);
+            threads.push(thread.map_err(|e| cannot("start a thread", &e))?);
             Ok(())
         };
-        spawn("persist", Box::new(move || runtime.block_on(reader.run())))?;
-        spawn("persist-calls", Box::new(move || waiting.answer(&store, accounts)))?;
-        Ok(Self { calls, stop: Some(stop), stopping, threads, _bus: bus })
+        spawn("persist", run)?;
+        for _ in 0..call_threads {
+            let (waiting, answering) = (waiting.clone(), answering.clone());
+            spawn("persist-calls", Box::new(move || waiting.answer(&answering)))?;
+        }
+        Ok(Self { calls, health, stop: Some(stop), stopping, threads, _bus: bus })
     }
 
-    /// A handle for callers. After [`Self::stop`], every call is answered as unavailable.
+    /// A handle for callers. Before the store is there, and after [`Self::stop`], every call is answered as unavailable.
     pub fn link(&self) -> Link<PersistCall> {
         Arc::new(self.calls.clone())
+    }
+
+    /// What it can do now, for `/readyz`.
+    pub fn status(&self) -> Status {
+        self.health.status()
+    }
+
+    /// Blocks until the store is open and `uplink` is read. An error is one that waiting does not mend; while a server is
+    /// absent, this waits.
+    pub fn wait_started(&self) -> Result<(), StartError> {
+        self.health.wait_started()
     }
 
     /// Finishes the batch under way, syncs, acknowledges, and joins the threads. Blocks.
@@ -96,7 +153,7 @@ impl Persist {
             // Where the reader is gone already, it has stopped.
             let _ = stop.send(());
         }
-        self.calls.stop();
+        self.calls.stop(self.threads.len() - 1);
     }
 }
 
@@ -112,4 +169,49 @@ impl std::fmt::Debug for Persist {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Persist")
     }
+}
+
+/// What is put together once there is a store.
+struct Parts {
+    bus: Bus,
+    partitions: Vec<u16>,
+    worker: u16,
+    health: Health,
+    stopping: Stopping,
+}
+
+impl Parts {
+    /// Subscribes to the partitions, and lets the calls be answered.
+    fn open(
+        &self,
+        store: Store,
+        stopped: oneshot::Receiver<()>,
+        answering: &Answering,
+    ) -> Result<Running, StartError> {
+        let accounts = Accounts::new(store.clone(), self.worker);
+        let stopping = self.stopping.clone();
+        let reader = Reader::new(store.clone(), &self.bus, &self.partitions, stopped, stopping);
+        let reader = reader.map_err(|e| cannot("read its partitions", &e))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|e| cannot("start its runtime", &e))?;
+        answering.begin(store, accounts);
+        self.health.started();
+        Ok(Running { reader, runtime })
+    }
+}
+
+/// The loop that reads, and the runtime under it.
+struct Running {
+    reader: Reader,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Running {
+    fn run(self) {
+        self.runtime.block_on(self.reader.run());
+    }
+}
+
+fn cannot(what: &str, error: &dyn std::fmt::Display) -> StartError {
+    StartError(format!("persist cannot {what}: {error}"))
 }

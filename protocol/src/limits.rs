@@ -108,6 +108,14 @@ pub const PERSIST_RECEIPTS_MS: u64 = 100;
 pub const PERSIST_RECEIPT_PACKS: usize = 1_024;
 /// Calls that wait for persist. Beyond: refused as full.
 pub const PERSIST_CALLS_MAX: usize = 4_096;
+/// Calls that persist answers at once from a remote store; from the embedded one it is one. Beyond: they wait.
+pub const PERSIST_CALL_THREADS: usize = 8;
+/// Writes that persist has under way in a remote store. Beyond: they wait for those.
+pub const STORE_WRITES_IN_FLIGHT: usize = 128;
+/// Reads that one call has under way in a remote store. Beyond: they wait for those.
+pub const STORE_READS_IN_FLIGHT: usize = 32;
+/// Cursors of one user in one write to a remote store. Beyond: a further write.
+pub const STORE_BATCH_ROWS: usize = 256;
 /// Blocks of the embedded store that are kept in memory, bytes.
 pub const STORE_CACHE_BYTES: u64 = 64 << 20;
 /// What a busy table of the embedded store holds in memory before it is written out, bytes; up to four times as much

@@ -10,7 +10,6 @@ mod partition;
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,24 +22,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::metrics::METRICS;
+use crate::status::Stopping;
 use crate::store::{Store, StoreError};
 use cursors::Cursors;
 use outgoing::Outgoing;
 use partition::Partition;
-
-/// What ends the loop.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stopping(Arc<AtomicBool>);
-
-impl Stopping {
-    pub(crate) fn begin(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    fn is_begun(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
 
 /// The loop's state.
 pub(crate) struct Reader {
@@ -175,7 +161,7 @@ impl Reader {
             if batches.is_empty() {
                 return true;
             }
-            let refs: Vec<&Batch> = batches.iter().map(|(_, batch)| &**batch).collect();
+            let refs: Vec<Arc<Batch>> = batches.iter().map(|(_, batch)| Arc::clone(batch)).collect();
             let timer = METRICS.commit_seconds.start_timer();
             if retried(&self.stopping, "a batch cannot be written", || self.store.commit(&refs)).is_none() {
                 return false;

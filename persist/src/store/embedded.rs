@@ -6,7 +6,7 @@
 mod table;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fjall::{Database, OwnedWriteBatch, PersistMode, Slice};
 use petrel_protocol::calls::Account;
@@ -17,7 +17,7 @@ use petrel_protocol::sequencer::{Batch, Head, Key, KeyId, KeyRow, Loaded, Loads,
 use self::table::Table;
 use super::keys::{self, Part};
 use super::rows::{self, Encoder};
-use super::{CursorId, FORMAT, KnownHead, ShownRow, StoreError};
+use super::{Belongs, CursorId, FORMAT, KnownHead, ShownRow, StoreError};
 use crate::StartError;
 
 /// A handle on the folder.
@@ -39,28 +39,35 @@ struct Tables {
     meta: Table,
     /// Held from the reading of cursors to their writing, since they only rise.
     raising: Mutex<()>,
+    /// Held from looking for a name, or reading a version or mark, to its writing.
+    claiming: Mutex<()>,
 }
 
 const META_FORMAT: &str = "format";
 const META_GENERATION: &str = "generation";
+const META_GENERATION_ID: [&str; 2] = ["generation id, first half", "generation id, second half"];
 const META_SNOWFLAKE: &str = "snowflake";
 
 impl Embedded {
-    pub(super) fn open(dir: &Path, generation: u32) -> Result<Self, StartError> {
+    pub(super) fn open(dir: &Path, belongs: &Belongs) -> Result<Self, StartError> {
         let tables = Tables::open(dir).map_err(|error| cannot_open(dir, &error))?;
         let store = Self(Arc::new(tables));
-        store.check(dir, generation)?;
+        store.check(dir, belongs)?;
         Ok(store)
     }
 
-    /// Compares the folder's format and generation, or writes them where it is new.
-    fn check(&self, dir: &Path, generation: u32) -> Result<(), StartError> {
+    /// Compares the folder's format and log, or writes them where it is new.
+    fn check(&self, dir: &Path, belongs: &Belongs) -> Result<(), StartError> {
         let failed =
             |error: StoreError| StartError(format!("cannot open the store in {}: {error}", dir.display()));
         let dir = dir.display();
+        let (high, low) = belongs.generation_id.split_at(8);
+        let id = [high, low].map(|half| u64::from_be_bytes(half.try_into().expect("8 bytes")));
         match self.meta(META_FORMAT).map_err(failed)? {
             None => {
-                self.set_meta(META_GENERATION, u64::from(generation)).map_err(failed)?;
+                self.set_meta(META_GENERATION, u64::from(belongs.generation)).map_err(failed)?;
+                self.set_meta(META_GENERATION_ID[0], id[0]).map_err(failed)?;
+                self.set_meta(META_GENERATION_ID[1], id[1]).map_err(failed)?;
                 self.set_meta(META_FORMAT, u64::from(FORMAT)).map_err(failed)?;
                 return self.sync().map_err(failed);
             }
@@ -72,12 +79,20 @@ impl Embedded {
             }
             Some(_) => {}
         }
-        let written = self.meta(META_GENERATION).map_err(failed)?;
-        if written != Some(u64::from(generation)) {
-            let written = written.map_or_else(|| "none".to_owned(), |generation| generation.to_string());
-            return Err(StartError(format!(
-                "the store in {dir} belongs to generation {written} of the bus, and this bus has {generation}: restore \
-                 the folder of the bus that belongs to it, or start with an empty data folder"
+        let number = self.meta(META_GENERATION).map_err(failed)?.unwrap_or(0);
+        let mut written = Vec::new();
+        for (name, half) in META_GENERATION_ID.into_iter().zip(id) {
+            // A folder of a version that knew no ids takes that of its bus.
+            let half =
+                self.meta(name).map_err(failed)?.map_or_else(|| self.set_meta(name, half).map(|()| half), Ok);
+            written.extend_from_slice(&half.map_err(failed)?.to_be_bytes());
+        }
+        if number != u64::from(belongs.generation) || written != belongs.generation_id {
+            return Err(StartError(belongs.mismatch(
+                &format!("the store in {dir}"),
+                "restore the folder of the bus that belongs to it, or start with an empty data folder",
+                number as u32,
+                &written,
             )));
         }
         Ok(())
@@ -107,10 +122,11 @@ impl Embedded {
         Ok(Some(Target { sender, edge_time_ms, msg_id, client_msg_id: message.client_msg_id, recalled }))
     }
 
-    pub(super) fn commit(&self, batches: &[&Batch]) -> Result<(), StoreError> {
+    pub(super) fn commit(&self, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
         let tables = &*self.0;
-        let rows =
-            |b: &&Batch| b.messages.len() + b.recalls.len() + b.keys.len() + b.members.len() + b.heads.len();
+        let rows = |b: &Arc<Batch>| {
+            b.messages.len() + b.recalls.len() + b.keys.len() + b.members.len() + b.heads.len()
+        };
         let mut batch = self.batch(batches.iter().map(rows).sum());
         let mut encoder = Encoder::default();
         for b in batches {
@@ -307,6 +323,7 @@ impl Embedded {
 
     pub(super) fn create_account(&self, account: &Account, time_ms: u64) -> Result<bool, StoreError> {
         let tables = &*self.0;
+        let _claiming = self.claim();
         if tables.account_names.keyspace.contains_key(&account.username)? {
             return Ok(false);
         }
@@ -345,6 +362,7 @@ impl Embedded {
     }
 
     pub(super) fn raise_token_version(&self, user: UserId) -> Result<u32, StoreError> {
+        let _claiming = self.claim();
         let version = self.token_version(user)?.wrapping_add(1);
         let mut batch = self.batch(1);
         let row = u64::from(version);
@@ -353,12 +371,28 @@ impl Embedded {
         Ok(version)
     }
 
-    pub(super) fn snowflake_mark(&self) -> Result<u64, StoreError> {
+    /// One process holds the folder, so the worker makes no difference.
+    pub(super) fn snowflake_mark(&self, _worker: u16) -> Result<u64, StoreError> {
         Ok(self.meta(META_SNOWFLAKE)?.unwrap_or(0))
     }
 
-    pub(super) fn set_snowflake_mark(&self, mark_ms: u64) -> Result<(), StoreError> {
-        self.set_meta(META_SNOWFLAKE, mark_ms)
+    pub(super) fn move_snowflake_mark(
+        &self,
+        worker: u16,
+        from_ms: u64,
+        to_ms: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let _claiming = self.claim();
+        let mark_ms = self.snowflake_mark(worker)?;
+        if mark_ms != from_ms {
+            return Ok(Some(mark_ms));
+        }
+        self.set_meta(META_SNOWFLAKE, to_ms)?;
+        Ok(None)
+    }
+
+    fn claim(&self) -> MutexGuard<'_, ()> {
+        self.0.claiming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn meta(&self, name: &str) -> Result<Option<u64>, StoreError> {
@@ -411,6 +445,7 @@ impl Tables {
             dead_letters: quiet("dead_letters")?,
             meta: quiet("meta")?,
             raising: Mutex::new(()),
+            claiming: Mutex::new(()),
             db,
         })
     }

@@ -12,10 +12,8 @@ const USER_BYTES: usize = 8;
 /// Four bytes that differ between any two keys, nearly always. The embedded store keeps the first four bytes of a key
 /// where it compares them without a further access to memory, and ids begin with bytes that are all alike.
 fn spread(bytes: &[u8]) -> [u8; 4] {
-    // FNV-1a: stable across versions and machines. Changing it needs a new format.
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    // Changing it needs a new format.
+    let hash = super::hash(bytes);
     ((hash ^ (hash >> 32)) as u32).to_be_bytes()
 }
 
@@ -64,6 +62,19 @@ pub(super) struct MessageKey {
 impl AsRef<[u8]> for MessageKey {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..self.length]
+    }
+}
+
+#[cfg(feature = "cassandra")]
+impl MessageKey {
+    /// The conversation.
+    pub(super) fn conversation(&self) -> &[u8] {
+        &self.bytes[4..4 + CONVERSATION_BYTES]
+    }
+
+    /// What follows: kind, then sender and id, or the message's id.
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[4 + CONVERSATION_BYTES..self.length]
     }
 }
 

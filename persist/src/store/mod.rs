@@ -1,10 +1,14 @@
-//! Where persist keeps everything. One enum for all kinds of stores; the embedded one is in this process.
+//! Where persist keeps everything. One enum for all kinds of stores: the embedded one is in this process, the other on
+//! Apache Cassandra.
 
+#[cfg(feature = "cassandra")]
+pub(crate) mod cassandra;
 mod embedded;
 mod keys;
 mod rows;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use petrel_protocol::calls::Account;
 use petrel_protocol::ids::{ConversationId, Device, UserId};
@@ -21,6 +25,39 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) enum Store {
     /// In this process, in one folder.
     Embedded(Embedded),
+    /// In a keyspace of a cluster.
+    #[cfg(feature = "cassandra")]
+    Cassandra(cassandra::Cassandra),
+}
+
+/// The log that a store is filled from. Positions compare within one generation, so a store that was filled from another
+/// would swallow new events as old ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Belongs {
+    /// The generation's number, which counts up.
+    pub(crate) generation: u32,
+    /// Its random id: two logs that both begin with the same number differ in it.
+    pub(crate) generation_id: [u8; 16],
+}
+
+impl Belongs {
+    /// What to say where a store belongs to another log.
+    pub(crate) fn mismatch(&self, store: &str, mend: &str, number: u32, id: &[u8]) -> String {
+        let hex = |id: &[u8]| id.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
+        format!(
+            "{store} belongs to generation {number} ({}) of the bus, and this bus has {} ({}): {mend}",
+            hex(id),
+            self.generation,
+            hex(&self.generation_id)
+        )
+    }
+}
+
+/// FNV-1a: stable across versions and machines.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Why the store did not do it.
@@ -39,6 +76,28 @@ pub(crate) enum StoreError {
         /// What is wrong with it.
         damage: &'static str,
     },
+    /// The server did not do it, or did not say so in time.
+    #[cfg(feature = "cassandra")]
+    #[error("`{statement}`: {why}")]
+    Request {
+        /// The statement.
+        statement: &'static str,
+        /// What the driver or the server says.
+        why: String,
+    },
+    /// The server's answer is not what was written.
+    #[cfg(feature = "cassandra")]
+    #[error("the answer to `{statement}` cannot be read ({why}): restore the keyspace from a backup")]
+    Answer {
+        /// The statement.
+        statement: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Persist stops, and what was asked is not done.
+    #[cfg(feature = "cassandra")]
+    #[error("persist stops")]
+    Stopped,
 }
 
 /// How far a device, or with none a user's reading, has come in a conversation.
@@ -65,14 +124,27 @@ macro_rules! forward {
     ($self:ident, $store:ident => $call:expr) => {
         match $self {
             Self::Embedded($store) => $call,
+            #[cfg(feature = "cassandra")]
+            Self::Cassandra($store) => $call,
         }
     };
 }
 
 impl Store {
-    /// Opens the folder, or creates it for this generation of the topics.
-    pub(crate) fn embedded(dir: &Path, generation: u32) -> Result<Self, StartError> {
-        Embedded::open(dir, generation).map(Self::Embedded)
+    /// Opens the folder, or creates it for this log.
+    pub(crate) fn embedded(dir: &Path, belongs: &Belongs) -> Result<Self, StartError> {
+        Embedded::open(dir, belongs).map(Self::Embedded)
+    }
+
+    /// Opens the keyspace, or creates it for this log. Blocks while no server answers; `None`: stopped meanwhile.
+    #[cfg(feature = "cassandra")]
+    pub(crate) fn cassandra(
+        config: &cassandra::config::Config,
+        belongs: &Belongs,
+        health: &crate::status::Health,
+        stopping: &crate::status::Stopping,
+    ) -> Result<Option<Self>, StartError> {
+        Ok(cassandra::Cassandra::open(config, belongs, health, stopping)?.map(Self::Cassandra))
     }
 
     /// Reads what a sequencer asks for.
@@ -81,13 +153,18 @@ impl Store {
     }
 
     /// Writes batches, heads after everything else. Survives this process; a power cut only after [`Self::sync`].
-    pub(crate) fn commit(&self, batches: &[&Batch]) -> Result<(), StoreError> {
+    pub(crate) fn commit(&self, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
         forward!(self, store => store.commit(batches))
     }
 
-    /// Returns when everything written so far survives a power cut. Blocks.
+    /// Returns when everything written so far survives a power cut. Blocks. On Cassandra a confirmed write does, as far as
+    /// its `commitlog_sync` says.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        forward!(self, store => store.sync())
+        match self {
+            Self::Embedded(store) => store.sync(),
+            #[cfg(feature = "cassandra")]
+            Self::Cassandra(_) => Ok(()),
+        }
     }
 
     /// Raises cursors; none of them beyond its conversation's head, none of them ever lower.
@@ -160,7 +237,7 @@ impl Store {
         forward!(self, store => store.message_key(conversation, msg_id))
     }
 
-    /// Writes a new account; false where the name is taken. One call at a time.
+    /// Writes a new account; false where the name is taken.
     pub(crate) fn create_account(&self, account: &Account, time_ms: u64) -> Result<bool, StoreError> {
         forward!(self, store => store.create_account(account, time_ms))
     }
@@ -170,18 +247,23 @@ impl Store {
         forward!(self, store => store.find_account(username))
     }
 
-    /// Raises the token version of a user, and says what it is now. One call at a time.
+    /// Raises the token version of a user, and says what it is now.
     pub(crate) fn raise_token_version(&self, user: UserId) -> Result<u32, StoreError> {
         forward!(self, store => store.raise_token_version(user))
     }
 
-    /// The mark below which account ids may have been given.
-    pub(crate) fn snowflake_mark(&self) -> Result<u64, StoreError> {
-        forward!(self, store => store.snowflake_mark())
+    /// The mark below which this worker may have given account ids.
+    pub(crate) fn snowflake_mark(&self, worker: u16) -> Result<u64, StoreError> {
+        forward!(self, store => store.snowflake_mark(worker))
     }
 
-    /// Stores that mark.
-    pub(crate) fn set_snowflake_mark(&self, mark_ms: u64) -> Result<(), StoreError> {
-        forward!(self, store => store.set_snowflake_mark(mark_ms))
+    /// Moves that mark, where it still is at `from_ms`. Else: where somebody else has moved it.
+    pub(crate) fn move_snowflake_mark(
+        &self,
+        worker: u16,
+        from_ms: u64,
+        to_ms: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        forward!(self, store => store.move_snowflake_mark(worker, from_ms, to_ms))
     }
 }

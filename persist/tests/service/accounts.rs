@@ -3,6 +3,7 @@
 use petrel_bus::calls::{CallError, PersistCall};
 use petrel_protocol::calls::{Account, CreateAccount};
 
+use crate::place::Place;
 use crate::world::World;
 
 fn create(world: &World, username: &str) -> Result<Account, CallError> {
@@ -16,8 +17,8 @@ fn find(world: &World, username: &str) -> Option<Account> {
 
 #[test]
 fn a_name_is_taken_once_and_ids_differ() {
-    let dir = tempfile::tempdir().unwrap();
-    let world = World::start(dir.path());
+    let place = Place::new();
+    let world = World::start(&place);
     let (one, other) = (create(&world, "one").unwrap(), create(&world, "other").unwrap());
     assert_ne!(one.user, other.user);
     assert_eq!(create(&world, "one").unwrap_err(), CallError::Taken);
@@ -29,13 +30,13 @@ fn a_name_is_taken_once_and_ids_differ() {
 
 #[test]
 fn accounts_and_revocations_outlive_the_process() {
-    let dir = tempfile::tempdir().unwrap();
-    let world = World::start(dir.path());
+    let place = Place::new();
+    let world = World::start(&place);
     let one = create(&world, "one").unwrap();
     let revoke = |world: &World, user| world.call(|reply| PersistCall::RevokeTokens(user, reply)).unwrap();
     assert_eq!((revoke(&world, one.user), revoke(&world, one.user), revoke(&world, 7)), (1, 2, 1));
     world.stop();
-    let world = World::start(dir.path());
+    let world = World::start(&place);
     let found = find(&world, "one").unwrap();
     assert_eq!((found.user, found.token_version), (one.user, 2));
     assert!(create(&world, "two").unwrap().user > one.user, "ids go on above those given before");

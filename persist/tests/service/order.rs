@@ -2,12 +2,13 @@
 
 use petrel_protocol::events::stored;
 
+use crate::place::Place;
 use crate::world::{World, content, pair, recall, send};
 
 #[test]
 fn a_message_gets_its_seq_is_stored_and_published() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     world.uplink(vec![send(1, 2, 11), send(2, 1, 12)]);
     let stored = world.stored(2);
     assert_eq!(
@@ -23,8 +24,8 @@ fn a_message_gets_its_seq_is_stored_and_published() {
 
 #[test]
 fn a_recalled_message_is_never_served_with_its_content() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     world.uplink(vec![send(1, 2, 11), recall(1, 2, 11), send(1, 2, 12)]);
     world.stored(3);
     let synced = world.sync_page(2, 1, 100, bytes::Bytes::new());
@@ -41,8 +42,8 @@ fn a_recalled_message_is_never_served_with_its_content() {
 
 #[test]
 fn thousands_of_events_in_many_conversations_keep_their_order() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     let mut sent = 0;
     for round in 0..20 {
         for user in 2..12 {
@@ -63,16 +64,16 @@ fn thousands_of_events_in_many_conversations_keep_their_order() {
 
 #[test]
 fn what_was_not_acknowledged_is_only_published_again() {
-    let dir = tempfile::tempdir().unwrap();
+    let place = Place::new();
     {
-        let mut world = World::start(dir.path());
+        let mut world = World::start(&place);
         world.uplink(vec![send(1, 2, 11), send(1, 2, 12), recall(1, 2, 12)]);
         world.stored(3);
         // As after a crash: persist has synced and acknowledged nothing.
         drop(world.persist.take());
         world.bus.close();
     }
-    let mut world = World::start(dir.path());
+    let mut world = World::start(&place);
     world.uplink(vec![send(2, 1, 13)]);
     // Router has acknowledged nothing either.
     let stored = world.stored_until(|events| events.last().is_some_and(|last| last.seq == 4));

@@ -5,6 +5,7 @@ use petrel_bus::calls::{CallError, PersistCall};
 use petrel_protocol::calls::{Progress, SyncRequest};
 use petrel_protocol::limits::SYNC_BYTES_MAX;
 
+use crate::place::Place;
 use crate::world::{World, pair, send};
 
 const PHONE: u32 = 1;
@@ -12,8 +13,8 @@ const WEB: u32 = 4;
 
 #[test]
 fn the_first_device_of_a_user_gets_everything_and_a_further_one_starts_at_the_heads() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     world.uplink(vec![send(1, 2, 11), send(1, 2, 12)]);
     world.stored(2);
     assert_eq!(world.sync(2, PHONE, 100), [(pair(1, 2), vec![1, 2], 2)]);
@@ -27,8 +28,8 @@ fn the_first_device_of_a_user_gets_everything_and_a_further_one_starts_at_the_he
 
 #[test]
 fn own_sends_are_left_out_on_the_device_that_sent_them_only() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     assert_eq!(world.sync(1, WEB, 100), []);
     world.uplink(vec![send(2, 1, 11), send(1, 2, 12), send(2, 1, 13), send(1, 2, 14)]);
     world.stored(4);
@@ -42,8 +43,8 @@ fn own_sends_are_left_out_on_the_device_that_sent_them_only() {
 
 #[test]
 fn pages_cover_everything_once_whatever_their_size() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     let mut expected = Vec::new();
     for peer in 2..9 {
         // Every third is of the device itself.
@@ -61,8 +62,8 @@ fn pages_cover_everything_once_whatever_their_size() {
 
 #[test]
 fn cursors_only_rise_and_never_beyond_the_head() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     world.uplink(vec![send(1, 2, 11), send(1, 2, 12), send(1, 2, 13)]);
     world.stored(3);
     assert_eq!(world.sync(2, PHONE, 100).len(), 1);
@@ -80,8 +81,8 @@ fn cursors_only_rise_and_never_beyond_the_head() {
 
 #[test]
 fn receipts_of_strangers_move_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     world.uplink((1..=3).map(|n| send(1, 2, n)).collect());
     world.stored(3);
     world.sync(2, PHONE, 100);
@@ -95,8 +96,8 @@ fn receipts_of_strangers_move_nothing() {
 
 #[test]
 fn what_a_session_has_pushed_is_not_sent_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     world.uplink((1..=5).map(|n| send(1, 2, n)).collect());
     world.stored(5);
     let pushed = vec![Progress { conversation: Some(pair(1, 2).into()), seq: 4 }];
@@ -108,8 +109,8 @@ fn what_a_session_has_pushed_is_not_sent_again() {
 
 #[test]
 fn a_page_is_bounded_in_bytes() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     let large = |id| {
         let mut event = send(1, 2, id);
         if let Some(petrel_protocol::events::uplink::Body::Send(send)) = &mut event.body {
@@ -129,8 +130,8 @@ fn a_page_is_bounded_in_bytes() {
 
 #[test]
 fn only_members_read_a_conversation() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     world.uplink(vec![send(1, 2, 11)]);
     world.stored(1);
     let range = world.history(3, pair(1, 2), 1, 0);
@@ -141,8 +142,8 @@ fn only_members_read_a_conversation() {
 
 #[test]
 fn requests_that_no_edge_makes_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let world = World::start(dir.path());
+    let place = Place::new();
+    let world = World::start(&place);
     let request = |device, page| SyncRequest { user: 2, device, page, ..Default::default() };
     for request in [request(77, Bytes::new()), request(PHONE, Bytes::from_static(b"not a page"))] {
         let answer = world.call(|reply| PersistCall::Sync(request, reply));
@@ -153,8 +154,8 @@ fn requests_that_no_edge_makes_are_refused() {
 
 #[test]
 fn history_is_a_range_within_the_conversation() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = World::start(dir.path());
+    let place = Place::new();
+    let mut world = World::start(&place);
     world.uplink((1..=5).map(|n| send(1, 2, n)).collect());
     world.stored(5);
     let range = |from, to| {

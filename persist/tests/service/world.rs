@@ -1,6 +1,5 @@
-//! The service on the embedded log and store, as edge and router meet it.
+//! The service on the embedded log, as edge and router meet it.
 
-use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +15,8 @@ use petrel_protocol::events::{
 use petrel_protocol::ids::{ConversationId, UserId};
 use petrel_protocol::topics::{Subscription, Topic, partition};
 use prost::Message;
+
+use crate::place::Place;
 
 pub(crate) const PARTITIONS: u16 = 2;
 pub(crate) const T0: u64 = 1_700_000_000_000;
@@ -34,8 +35,8 @@ pub(crate) fn pair(one: u64, other: u64) -> ConversationId {
     ConversationId::of_users(UserId(one), UserId(other))
 }
 
-pub(crate) fn config(dir: &Path) -> Config {
-    Config { dir: dir.join("store"), partitions: (0..PARTITIONS).collect(), worker: 3 }
+pub(crate) fn config(place: &Place) -> Config {
+    Config { store: place.store(), partitions: (0..PARTITIONS).collect(), worker: 3 }
 }
 
 pub(crate) fn send(user: u64, to: u64, msg_id: u64) -> Uplink {
@@ -65,9 +66,10 @@ fn publisher(bus: &Bus, topic: Topic) -> (Publisher, Receiver<Receipt>) {
 }
 
 impl World {
-    pub(crate) fn start(dir: &Path) -> Self {
-        let bus = Bus::embedded(&dir.join("bus"), PARTITIONS).unwrap();
-        let persist = Persist::start(config(dir), bus.clone()).unwrap();
+    pub(crate) fn start(place: &Place) -> Self {
+        let bus = Bus::embedded(&place.path().join("bus"), PARTITIONS).unwrap();
+        let persist = Persist::start(config(place), bus.clone()).unwrap();
+        persist.wait_started().unwrap();
         let stored =
             (0..PARTITIONS).map(|p| bus.subscribe(Topic::Stored, Subscription::Router, p).unwrap()).collect();
         Self {

@@ -13,12 +13,19 @@ use crate::store::Store;
 const GENERATION: u32 = 5;
 
 fn open(dir: &Path) -> Store {
-    Store::embedded(dir, GENERATION).unwrap()
+    Store::embedded(dir, &belongs(GENERATION)).unwrap()
+}
+
+fn belongs(generation: u32) -> Belongs {
+    Belongs { generation, generation_id: [7; 16] }
 }
 
 fn embedded(store: &Store) -> &Tables {
-    let Store::Embedded(store) = store;
-    &store.0
+    match store {
+        Store::Embedded(store) => &store.0,
+        #[cfg(feature = "cassandra")]
+        Store::Cassandra(_) => unreachable!("these tests open folders"),
+    }
 }
 
 fn pair() -> ConversationId {
@@ -78,7 +85,7 @@ fn drive(store: &Store, machine: &mut Sequencer, input: Input, commits: &mut usi
                         return;
                     }
                     *commits -= 1;
-                    store.commit(&[&batch]).unwrap();
+                    store.commit(&[batch]).unwrap();
                     inputs.push(Input::Committed);
                 }
                 Output::Publish(_) => inputs.push(Input::Published),
@@ -130,10 +137,10 @@ fn a_store_that_is_reopened_between_any_batches_ends_the_same() {
 #[test]
 fn a_newer_format_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let Store::Embedded(store) = open(dir.path());
+    let store = Embedded::open(dir.path(), &belongs(GENERATION)).unwrap();
     store.set_meta(META_FORMAT, u64::from(FORMAT) + 1).unwrap();
     drop(store);
-    let error = Store::embedded(dir.path(), GENERATION).err().unwrap().to_string();
+    let error = Store::embedded(dir.path(), &belongs(GENERATION)).err().unwrap().to_string();
     assert!(error.contains("start the newer version"), "{error}");
 }
 
@@ -142,8 +149,12 @@ fn another_generation_of_the_bus_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     drop(open(dir.path()));
-    let error = Store::embedded(dir.path(), GENERATION + 1).err().unwrap().to_string();
-    assert!(error.contains("belongs to generation 5 of the bus, and this bus has 6"), "{error}");
+    let error = Store::embedded(dir.path(), &belongs(GENERATION + 1)).err().unwrap().to_string();
+    assert!(error.contains("belongs to generation 5 (0707"), "{error}");
+    assert!(error.contains("and this bus has 6 (0707"), "{error}");
+    let other = Belongs { generation_id: [8; 16], ..belongs(GENERATION) };
+    let error = Store::embedded(dir.path(), &other).err().unwrap().to_string();
+    assert!(error.contains("and this bus has 5 (0808"), "{error}");
 }
 
 #[test]
@@ -201,6 +212,6 @@ fn dead_letters_of_two_partitions_do_not_meet() {
         let (position, bytes) = (Position::default(), Bytes::from_static(b"?"));
         dead.dead_letters.push(petrel_protocol::sequencer::DeadLetter { partition, position, fault, bytes });
     }
-    store.commit(&[&dead]).unwrap();
+    store.commit(&[Arc::new(dead)]).unwrap();
     assert_eq!(embedded(&store).dead_letters.keyspace.iter().count(), 2);
 }

@@ -1,0 +1,131 @@
+//! Whether persist can work, and if not, which part of it waits for what. `/readyz` shows it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::StartError;
+
+/// What persist can do now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It reads, stores and answers.
+    Ready,
+    /// A part waits for something; persist goes on by itself when that is there.
+    Waiting {
+        /// The part.
+        part: &'static str,
+        /// What it waits for, and what to do about it.
+        why: String,
+    },
+    /// It cannot start, and waiting mends nothing. The text names the mend.
+    Failed(String),
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready"),
+            Self::Waiting { part, why } => write!(f, "{part}: {why}"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// What ends loops that would try for ever.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_begun(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The status that the threads of persist share. It begins as waiting for the store.
+#[derive(Clone, Debug)]
+pub(crate) struct Health(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Debug)]
+struct State {
+    status: Status,
+    /// It has been ready once: what waits now, works again by itself.
+    has_started: bool,
+    logged_at: Option<Instant>,
+}
+
+/// A trouble that lasts is said this often.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// The part that every store belongs to.
+pub(crate) const STORE: &str = "store";
+
+impl Default for Health {
+    fn default() -> Self {
+        let status = Status::Waiting { part: STORE, why: "it is being opened".to_owned() };
+        Self(Arc::new((Mutex::new(State { status, has_started: false, logged_at: None }), Condvar::new())))
+    }
+}
+
+impl Health {
+    pub(crate) fn status(&self) -> Status {
+        self.state().status.clone()
+    }
+
+    /// Everything is open.
+    pub(crate) fn started(&self) {
+        let mut state = self.state();
+        state.has_started = true;
+        state.status = Status::Ready;
+        self.0.1.notify_all();
+    }
+
+    /// This part waits. Said in the log when it begins, and then every few seconds.
+    pub(crate) fn waits(&self, part: &'static str, why: String) {
+        let mut state = self.state();
+        if state.logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            tracing::warn!("persist waits for its {part}: {why}");
+            state.logged_at = Some(Instant::now());
+        }
+        state.status = Status::Waiting { part, why };
+    }
+
+    /// This part works again.
+    pub(crate) fn works(&self, part: &'static str) {
+        let mut state = self.state();
+        if matches!(state.status, Status::Waiting { part: waiting, .. } if waiting == part) {
+            tracing::info!("persist has its {part} again");
+            state.logged_at = None;
+            if state.has_started {
+                state.status = Status::Ready;
+            }
+        }
+    }
+
+    /// Nothing more is done.
+    pub(crate) fn failed(&self, error: &StartError) {
+        let mut state = self.state();
+        tracing::error!("persist cannot start: {error}");
+        state.status = Status::Failed(error.to_string());
+        self.0.1.notify_all();
+    }
+
+    /// Blocks until it has started or failed.
+    pub(crate) fn wait_started(&self) -> Result<(), StartError> {
+        let is_open = |state: &mut State| !state.has_started && !matches!(state.status, Status::Failed(_));
+        let state = self.0.1.wait_while(self.state(), is_open).unwrap_or_else(PoisonError::into_inner);
+        match &state.status {
+            Status::Failed(why) => Err(StartError(why.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

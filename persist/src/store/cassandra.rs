@@ -1,0 +1,212 @@
+//! The store on Apache Cassandra: what one table of the embedded store is, is one table here ([`schema`]).
+//!
+//! Calls block their thread; the driver runs on a thread of its own, and one call has many requests in flight. Two
+//! processes may write the same rows at the same time: write timestamps make the later event of the log win, whoever
+//! writes it last ([`statements`]).
+
+mod accounts;
+pub mod config;
+mod metrics;
+mod read;
+mod schema;
+mod statements;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use petrel_protocol::limits;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::policies::retry::FallthroughRetryPolicy;
+use scylla::response::query_result::QueryResult;
+use scylla::serialize::row::SerializeRow;
+use tokio::runtime::{Builder, Runtime};
+
+use self::config::Config;
+use self::metrics::METRICS;
+use self::schema::Failure;
+use self::statements::{Statement, Statements};
+use super::{Belongs, StoreError};
+use crate::StartError;
+use crate::status::{Health, STORE, Stopping};
+
+/// A handle on the keyspace.
+#[derive(Clone)]
+pub(crate) struct Cassandra {
+    client: Arc<Client>,
+    runtime: Arc<DriverRuntime>,
+}
+
+/// What a request needs.
+struct Client {
+    session: Session,
+    statements: Statements,
+    health: Health,
+    stopping: Stopping,
+}
+
+/// The driver's thread. It is never waited for: the last handle may be dropped on a thread that must not block.
+struct DriverRuntime(Option<Runtime>);
+
+impl Drop for DriverRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// How often a silent connection is asked for a sign of life, and how long that may take.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+/// The longest pause between two tries.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+impl Cassandra {
+    /// Connects, and creates or migrates the keyspace. Waits for as long as that may help; `None`: stopped meanwhile.
+    pub(super) fn open(
+        config: &Config,
+        belongs: &Belongs,
+        health: &Health,
+        stopping: &Stopping,
+    ) -> Result<Option<Self>, StartError> {
+        config.check()?;
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).thread_name("persist-store").enable_all().build();
+        let runtime =
+            runtime.map_err(|e| StartError(format!("persist cannot start the store's thread: {e}")))?;
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match runtime.block_on(Client::open(config, belongs, health, stopping)) {
+                Ok(client) => {
+                    health.works(STORE);
+                    let runtime = Arc::new(DriverRuntime(Some(runtime)));
+                    return Ok(Some(Self { client: Arc::new(client), runtime }));
+                }
+                Err(Failure::Fatal(error)) => return Err(error),
+                Err(Failure::Wait(why)) => health.waits(
+                    STORE,
+                    format!(
+                        "Cassandra at {} cannot be used: {why}; start it, or correct its address; trying again",
+                        config.nodes.join(", ")
+                    ),
+                ),
+            }
+            std::thread::sleep(pause);
+            if stopping.is_begun() {
+                return Ok(None);
+            }
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// Blocks until the driver's thread has run this to its end.
+    fn wait<T, F>(&self, run: impl FnOnce(Arc<Client>) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (sender, receiver) = sync_channel(1);
+        let future = run(Arc::clone(&self.client));
+        let runtime = self.runtime.0.as_ref().expect("it is there until the last handle is dropped");
+        runtime.spawn(async move {
+            // The one who waits is blocked in the next line.
+            let _ = sender.send(future.await);
+        });
+        receiver.recv().expect("a task of the store ends")
+    }
+}
+
+impl Client {
+    async fn open(
+        config: &Config,
+        belongs: &Belongs,
+        health: &Health,
+        stopping: &Stopping,
+    ) -> Result<Self, Failure> {
+        let session = connect(config).await?;
+        schema::prepare(&session, config, belongs).await?;
+        let statements = Statements::prepare(&session, &config.keyspace).await?;
+        Ok(Self { session, statements, health: health.clone(), stopping: stopping.clone() })
+    }
+
+    /// One request, tried once.
+    async fn execute(
+        &self,
+        statement: &Statement,
+        values: impl SerializeRow,
+    ) -> Result<QueryResult, StoreError> {
+        self.measured(statement, self.session.execute_unpaged(&statement.prepared, values)).await
+    }
+
+    async fn measured<T, E: fmt::Display>(
+        &self,
+        statement: &Statement,
+        request: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, StoreError> {
+        let _in_flight = InFlight::begin();
+        let timer = statement.seconds.start_timer();
+        let outcome = request.await;
+        timer.observe_duration();
+        outcome.map_err(|error| {
+            statement.failures.inc();
+            StoreError::Request { statement: statement.name, why: error.to_string() }
+        })
+    }
+}
+
+/// Counts a request that is under way, for as long as this lives.
+struct InFlight;
+
+impl InFlight {
+    fn begin() -> Self {
+        METRICS.in_flight.inc();
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        METRICS.in_flight.dec();
+    }
+}
+
+async fn connect(config: &Config) -> Result<Session, scylla::errors::NewSessionError> {
+    let balancing = DefaultPolicy::builder().token_aware(true);
+    let balancing = match &config.datacenter {
+        Some(datacenter) => balancing.prefer_datacenter(datacenter.clone()),
+        None => balancing,
+    };
+    let profile = ExecutionProfile::builder()
+        .consistency(config.consistency.of_driver())
+        .serial_consistency(Some(config.consistency.serial()))
+        .request_timeout(Some(config.request_timeout))
+        .load_balancing_policy(balancing.build())
+        // What is tried again, and for how long, is decided here.
+        .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
+        .build();
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&config.nodes)
+        .default_execution_profile_handle(profile.into_handle())
+        .connection_timeout(config.request_timeout)
+        .keepalive_interval(KEEPALIVE)
+        .keepalive_timeout(KEEPALIVE)
+        // Tables are looked at by their names alone.
+        .fetch_schema_metadata(false)
+        .tcp_nodelay(true);
+    if let Some((user, password)) = &config.credentials {
+        builder = builder.user(user, password);
+    }
+    builder.build().await
+}
+
+const _: () = assert!(
+    limits::STORE_WRITES_IN_FLIGHT + limits::PERSIST_CALL_THREADS * limits::STORE_READS_IN_FLIGHT < 1 << 14,
+    "a connection numbers its requests by 15 bits"
+);

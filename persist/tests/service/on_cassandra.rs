@@ -1,0 +1,10 @@
+//! persist as a whole, on the embedded log and a store on Apache Cassandra: the same behaviour as on the embedded one.
+//! Needs the server that `deploy/local/up` starts, or the one that PETREL_TEST_CASSANDRA names.
+
+mod accounts;
+mod order;
+#[path = "places/cassandra.rs"]
+mod place;
+mod start;
+mod syncing;
+mod world;
