@@ -17,7 +17,6 @@ use std::thread::{self, JoinHandle};
 
 use petrel_bus::Bus;
 use petrel_bus::calls::{Link, PersistCall};
-use petrel_protocol::limits;
 use tokio::sync::oneshot;
 
 use accounts::Accounts;
@@ -72,7 +71,7 @@ impl Persist {
     /// Opens the store and starts to read. With the embedded store, every error is answered at once. One on Cassandra is
     /// opened on a thread, which waits for as long as no server answers: see [`Self::status`] and [`Self::wait_started`].
     pub fn start(config: Config, bus: Bus) -> Result<Self, StartError> {
-        let belongs = Belongs { generation: bus.generation(), generation_id: [0; 16] };
+        let belongs = Belongs { generation: bus.generation(), generation_id: bus.generation_id() };
         let (stop, stopped) = oneshot::channel();
         let (health, stopping) = (Health::default(), Stopping::default());
         let parts = Parts {
@@ -104,7 +103,7 @@ impl Persist {
                         Err(error) => parts.health.failed(&error),
                     }
                 };
-                (Box::new(run), limits::PERSIST_CALL_THREADS)
+                (Box::new(run), petrel_protocol::limits::PERSIST_CALL_THREADS)
             }
         };
         let mut threads = Vec::new();
@@ -189,8 +188,8 @@ impl Parts {
         answering: &Answering,
     ) -> Result<Running, StartError> {
         let accounts = Accounts::new(store.clone(), self.worker);
-        let stopping = self.stopping.clone();
-        let reader = Reader::new(store.clone(), &self.bus, &self.partitions, stopped, stopping);
+        let (health, stopping) = (self.health.clone(), self.stopping.clone());
+        let reader = Reader::new(store.clone(), &self.bus, &self.partitions, stopped, health, stopping);
         let reader = reader.map_err(|e| cannot("read its partitions", &e))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| cannot("start its runtime", &e))?;

@@ -107,7 +107,8 @@ impl Health {
         }
     }
 
-    /// Nothing more is done.
+    /// Nothing more is done. With the embedded store the caller of `start` is told instead.
+    #[cfg(feature = "cassandra")]
     pub(crate) fn failed(&self, error: &StartError) {
         let mut state = self.state();
         tracing::error!("persist cannot start: {error}");

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::metrics::METRICS;
-use crate::status::Stopping;
+use crate::status::{Health, STORE, Stopping};
 use crate::store::{Store, StoreError};
 use cursors::Cursors;
 use outgoing::Outgoing;
@@ -35,7 +35,7 @@ pub(crate) struct Reader {
     cursors: Cursors,
     receipts: UnboundedReceiver<Receipt>,
     stop: oneshot::Receiver<()>,
-    stopping: Stopping,
+    patience: Patience,
     /// When what was done has to be synced and acknowledged.
     sync_at: Option<Instant>,
     events_to_sync: usize,
@@ -54,12 +54,13 @@ struct Woken {
 const FINISH: Duration = Duration::from_secs(2);
 
 impl Reader {
-    /// Subscribes. `stop` ends [`Self::run`]; `stopping` also ends retries under way.
+    /// Subscribes. `stop` ends [`Self::run`]; `stopping` also ends retries under way, which `health` is told of.
     pub(crate) fn new(
         store: Store,
         bus: &Bus,
         partitions: &[u16],
         stop: oneshot::Receiver<()>,
+        health: Health,
         stopping: Stopping,
     ) -> Result<Self, SubscribeError> {
         let (sender, receipts) = unbounded_channel();
@@ -78,7 +79,8 @@ impl Reader {
         }
         let cursors = Cursors::new(receipt_consumers);
         let (sync_at, events_to_sync) = (None, 0);
-        Ok(Self { store, partitions: readers, cursors, receipts, stop, stopping, sync_at, events_to_sync })
+        let patience = Patience { health, stopping };
+        Ok(Self { store, partitions: readers, cursors, receipts, stop, patience, sync_at, events_to_sync })
     }
 
     /// Reads until it is stopped or the bus is closed.
@@ -129,7 +131,7 @@ impl Reader {
             let (store, partitions) = (&self.store, &self.partitions);
             let known = |conversation| partitions.iter().find_map(|p| p.machine.head_seq(conversation));
             let advance = || store.advance(&advanced, &known);
-            if retried(&self.stopping, "cursors cannot be written", advance).is_none() {
+            if self.patience.retried("cursors cannot be written", advance).is_none() {
                 return false;
             }
             self.cursors.written();
@@ -147,7 +149,7 @@ impl Reader {
                 loop {
                     let store = &self.store;
                     let Some(loads) = partition.effects(now) else { break };
-                    let loaded = retried(&self.stopping, "the store cannot be read", || store.load(&loads));
+                    let loaded = self.patience.retried("the store cannot be read", || store.load(&loads));
                     let Some(loaded) = loaded else { return false };
                     partition.handle(Input::Loaded(loaded));
                 }
@@ -163,7 +165,7 @@ impl Reader {
             }
             let refs: Vec<Arc<Batch>> = batches.iter().map(|(_, batch)| Arc::clone(batch)).collect();
             let timer = METRICS.commit_seconds.start_timer();
-            if retried(&self.stopping, "a batch cannot be written", || self.store.commit(&refs)).is_none() {
+            if self.patience.retried("a batch cannot be written", || self.store.commit(&refs)).is_none() {
                 return false;
             }
             timer.observe_duration();
@@ -184,7 +186,7 @@ impl Reader {
             return true;
         }
         let timer = METRICS.sync_seconds.start_timer();
-        if retried(&self.stopping, "the store cannot be synced", || self.store.sync()).is_none() {
+        if self.patience.retried("the store cannot be synced", || self.store.sync()).is_none() {
             return false;
         }
         timer.observe_duration();
@@ -258,24 +260,35 @@ fn next(consumer: &mut Consumer) -> Next<'_> {
     Box::pin(consumer.next())
 }
 
-/// Tries until it is done; nothing later overtakes it. None: the loop is to end.
-fn retried<T>(
-    stopping: &Stopping,
-    what: &str,
-    mut attempt: impl FnMut() -> Result<T, StoreError>,
-) -> Option<T> {
-    let mut pause = Duration::from_millis(10);
-    loop {
-        match attempt() {
-            Ok(done) => return Some(done),
-            Err(error) => tracing::error!("{what}: {error}; trying again in {pause:?}"),
+/// What a retry needs to know, and who is told of it.
+struct Patience {
+    health: Health,
+    stopping: Stopping,
+}
+
+impl Patience {
+    /// Tries until it is done; nothing later overtakes it. None: the loop is to end.
+    fn retried<T>(&self, what: &str, mut attempt: impl FnMut() -> Result<T, StoreError>) -> Option<T> {
+        let mut pause = Duration::from_millis(10);
+        let mut has_failed = false;
+        loop {
+            match attempt() {
+                Ok(done) => {
+                    if has_failed {
+                        self.health.works(STORE);
+                    }
+                    return Some(done);
+                }
+                Err(error) => self.health.waits(STORE, format!("{what}: {error}; trying again")),
+            }
+            has_failed = true;
+            METRICS.failures.inc();
+            if self.stopping.is_begun() {
+                return None;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_secs(1));
         }
-        METRICS.failures.inc();
-        if stopping.is_begun() {
-            return None;
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_secs(1));
     }
 }
 
