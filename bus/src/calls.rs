@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use petrel_protocol::calls::{
-    Account, Claim, ClaimReply, CreateAccount, DeliverBatch, DeliverReply, HistoryRequest, Lease, Range,
-    Release, ResolveReply, ResolveRequest, SyncReply, SyncRequest,
+    Account, Announce, Claim, ClaimReply, CreateAccount, DeliverBatch, DeliverReply, HistoryRequest, Lease,
+    LeaseReply, Range, Release, ResolveReply, ResolveRequest, SyncReply, SyncRequest,
 };
 
 /// Why a call has no answer.
@@ -96,7 +96,9 @@ pub enum RouterCall {
     Release(Release, Reply<()>),
     /// An edge lives. Answers whether its epoch still holds; where it does not, the edge takes a new one and claims all
     /// its routes again.
-    Lease(Lease, Reply<bool>),
+    Lease(Lease, Reply<LeaseReply>),
+    /// A router or a persist lives.
+    Announce(Announce, Reply<()>),
 }
 
 /// What an edge answers.

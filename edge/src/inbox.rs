@@ -17,8 +17,9 @@ use petrel_ring::{SocketId, Waker};
 pub(crate) enum Told {
     /// What became of the pack with this tag.
     Published(u64, Outcome),
+    /// The answer to a claim or an assertion that was made under this epoch.
+    Claimed(SocketId, u64, Option<ClaimReply>),
     /// The answers to a session's calls; none where the service could not answer.
-    Claimed(SocketId, Option<ClaimReply>),
     Synced(SocketId, Option<SyncReply>),
     History(SocketId, Option<Range>),
     Resolved(SocketId, Option<ResolveReply>),

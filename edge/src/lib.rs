@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use petrel_bus::Bus;
 use petrel_bus::calls::{EdgeCall, Link, PersistCall, Reply, RouterCall, Service};
-use petrel_protocol::calls::{DeliverBatch, DeliverReply, Delivery, Lease, delivery::What};
+use petrel_protocol::calls::{DeliverBatch, DeliverReply, Delivery, Lease, LeaseReply, delivery::What};
 use petrel_protocol::session::Outcome;
 use petrel_protocol::token::Keys;
 use petrel_protocol::topics::Topic;
@@ -82,11 +82,19 @@ pub enum StartError {
 pub(crate) struct Incarnation {
     pub(crate) edge: u16,
     epoch: AtomicU64,
+    /// The latest epoch whose lease was asked for, whatever became of it.
+    asked_for: AtomicU64,
 }
 
 impl Incarnation {
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The epoch to ask a lease for, and whether it was asked for before.
+    fn ask(&self) -> (u64, bool) {
+        let epoch = self.epoch();
+        (epoch, self.asked_for.swap(epoch, Ordering::AcqRel) == epoch)
     }
 }
 
@@ -127,7 +135,11 @@ impl Edge {
         let source =
             IdSource::open(config.worker, config.ids_file.clone(), now_ms).map_err(StartError::Ids)?;
         let ids = Arc::new(source);
-        let incarnation = Arc::new(Incarnation { edge: config.edge, epoch: AtomicU64::new(now_ms) });
+        let incarnation = Arc::new(Incarnation {
+            edge: config.edge,
+            epoch: AtomicU64::new(now_ms),
+            asked_for: AtomicU64::new(0),
+        });
         let inboxes: Vec<_> = (0..config.shards).map(|_| Arc::new(Inbox::new(config.ring.sockets))).collect();
         let inner = Arc::new(Inner {
             incarnation: Arc::clone(&incarnation),
@@ -255,10 +267,13 @@ fn wall_ms() -> u64 {
 }
 
 impl Inner {
-    fn lease(&self, reply: Reply<bool>) {
+    fn lease(&self, reply: Reply<LeaseReply>) {
+        let (epoch, is_renewal) = self.incarnation.ask();
         let lease = Lease {
             edge: self.incarnation.edge.into(),
-            epoch: self.incarnation.epoch(),
+            epoch,
+            is_renewal,
+            calls: String::new(),
             url: self.url.clone(),
             sessions: self.inboxes.iter().map(|i| i.sessions.load(Ordering::Relaxed)).sum(),
             sessions_max: self.sessions_max,
@@ -273,7 +288,7 @@ impl Inner {
             // The receiver is this function.
             let _ = tell.send(answer);
         }));
-        matches!(told.recv(), Ok(Ok(true)))
+        matches!(told.recv(), Ok(Ok(LeaseReply { holds: true, .. })))
     }
 
     /// Renews the lease, and moves the id generator's mark when that is due, until the edge stops.
@@ -287,8 +302,10 @@ impl Inner {
                 Rung::TimedOut => {
                     next = Instant::now() + every;
                     let inner = Arc::clone(&self);
-                    self.lease(Reply::new(move |answer| {
-                        if answer == Ok(false) {
+                    let epoch = self.incarnation.epoch();
+                    self.lease(Reply::new(move |answer: Result<LeaseReply, _>| {
+                        // An answer that comes late is about an epoch that is over already.
+                        if answer.is_ok_and(|a| !a.holds) && inner.incarnation.epoch() == epoch {
                             inner.take_new_epoch();
                         }
                     }));

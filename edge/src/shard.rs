@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use petrel_bus::calls::{Link, PersistCall, Reply, RouterCall};
-use petrel_protocol::calls::{Claim, Delivery};
+use petrel_protocol::calls::Delivery;
 use petrel_protocol::codes::{Code, close};
 use petrel_protocol::ids::Address;
 use petrel_protocol::limits;
@@ -201,7 +201,11 @@ impl Shard {
                 }
                 Output::IdBatch => self.id_batch(ring, id),
                 Output::Close(code, reason) => self.close(ring, id, code, reason),
-                call @ (Output::Claim | Output::Sync(_) | Output::History(_) | Output::Resolve(_)) => {
+                call @ (Output::Claim
+                | Output::Assert
+                | Output::Sync(_)
+                | Output::History(_)
+                | Output::Resolve(_)) => {
                     self.call(id, call);
                 }
             }
@@ -212,12 +216,12 @@ impl Shard {
     fn call(&mut self, id: SocketId, call: Output) {
         let inbox = Arc::clone(&self.inbox);
         match call {
-            Output::Claim => {
-                let address = self.address(id);
+            Output::Claim | Output::Assert => {
+                let (address, now) = (self.address(id), self.now);
                 let Some(session) = self.connection(id).and_then(Connection::session) else { return };
-                let (user, device) = (session.user().0, session.device() as u32);
-                let claim = Claim { user, device, address: Some(address.into()) };
-                let reply = Reply::new(move |r: Result<_, _>| inbox.tell(Told::Claimed(id, r.ok())));
+                let claim = session.claim(now, address, matches!(call, Output::Assert));
+                let tell = move |r: Result<_, _>| inbox.tell(Told::Claimed(id, address.epoch, r.ok()));
+                let reply = Reply::new(tell);
                 self.router.call(RouterCall::Claim(claim, reply));
             }
             Output::Sync(request) => {
@@ -323,7 +327,11 @@ impl Shard {
                 self.packs.settle(tag, |owner| refused.push((owner, outcome)));
                 self.publications(ring, refused);
             }
-            Told::Claimed(id, reply) => self.input(ring, id, Input::Claimed(reply)),
+            // Of an earlier epoch it says nothing: the sessions claim again, or are about to.
+            Told::Claimed(id, epoch, reply) if epoch == self.incarnation.epoch() => {
+                self.input(ring, id, Input::Claimed(reply));
+            }
+            Told::Claimed(..) => {}
             Told::Synced(id, reply) => self.input(ring, id, Input::Synced(reply)),
             Told::History(id, range) => self.input(ring, id, Input::History(range)),
             Told::Resolved(id, reply) => self.input(ring, id, Input::Resolved(reply)),

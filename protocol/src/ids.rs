@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::events;
+use crate::fanout::Incarnation;
 
 /// A user. Never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -202,6 +203,13 @@ pub struct Address {
     pub generation: u32,
     /// The edge's incarnation, so that a restarted edge's addresses are others.
     pub epoch: u64,
+}
+
+impl Address {
+    /// The edge's life that it belongs to.
+    pub const fn incarnation(self) -> Incarnation {
+        Incarnation { edge: self.edge, epoch: self.epoch }
+    }
 }
 
 impl From<Address> for events::Address {

@@ -140,6 +140,13 @@ pub const LEASE_MS: u64 = 6_000;
 pub const LEASES_MAX: usize = 4_096;
 /// Dead incarnations of one edge that are remembered, so that none of them renews. Beyond: the oldest is forgotten.
 pub const LEASES_DEAD_MAX: usize = 16;
+/// Routers and persists that are known at once. Beyond: a new one is not noted until another has lapsed.
+pub const SERVICES_MAX: usize = 256;
+/// A session asks this often, at the most, whether its route is its own still; each at a time of its own between half of
+/// it and all. What a lost route costs at worst: so long without pushes, then a sync.
+pub const ASSERT_MS: u64 = 300_000;
+/// A route that was not asserted for this long is forgotten.
+pub const ROUTE_MS: u64 = 3 * ASSERT_MS;
 /// Rounds of the fan-out (one batched look-up each) that wait for their look-up or for edges. Beyond: router reads no more.
 pub const FANOUT_ROUNDS_MAX: usize = 16;
 /// Records in one round of the fan-out.
@@ -228,6 +235,7 @@ const _: () = {
     assert!(ID_BATCH <= ID_BLOCK_MAX);
     assert!(PING_AFTER_MS < EVICT_AFTER_MS);
     assert!(LEASE_RENEW_MS * 2 < LEASE_MS);
+    assert!(LEASE_MS < ASSERT_MS && ASSERT_MS < ROUTE_MS);
     assert!(DELIVER_RETRY_MS < DELIVER_ANSWER_MS_MAX && DELIVER_ANSWER_MS_MAX < LEASE_MS);
     assert!(LEASES_MAX < 1 << 16, "a route names its lease by 16 bits");
     assert!(FANOUT_ROUND_BYTES_MAX + PACK_BYTES_MAX <= FANOUT_BYTES_MAX);

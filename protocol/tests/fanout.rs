@@ -425,6 +425,10 @@ fn an_edge_that_does_not_answer_in_time_has_its_epoch_revoked() {
     assert!(world.revoked.is_empty());
     world.pass(1);
     assert_eq!(world.revoked, [EDGE_1], "edge 2 still has time");
+    assert!(world.acked().is_empty(), "until its epoch is over, nobody syncs its sessions");
+    world.pass(limits::DELIVER_ANSWER_MS_MAX / 2);
+    assert_eq!(world.revoked, [EDGE_1], "asked for once");
+    world.input(Input::LeaseEnded(EDGE_1));
     assert_eq!(world.acked(), [first]);
     world.answer(EDGE_2);
     assert_eq!(world.acked(), [first, second]);
@@ -444,6 +448,7 @@ fn refusing_over_and_over_ends_in_revocation() {
         assert!(tries < 1_000, "it must end");
     }
     assert!(tries > 2);
+    world.input(Input::LeaseEnded(EDGE_1));
     assert_eq!(world.acked(), [entry]);
 }
 

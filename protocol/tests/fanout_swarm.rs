@@ -50,6 +50,8 @@ struct Swarm {
     /// What edges were given, and have not answered for.
     owed: Set<(Shown, Incarnation)>,
     held_look_ups: Vec<(u64, Vec<UserId>)>,
+    /// Asked for, and not done yet.
+    revoking: Vec<Incarnation>,
     calls: Vec<(u64, DeliverBatch)>,
     over: Set<Incarnation>,
     /// What each incarnation was given first for each user and conversation, in order.
@@ -69,6 +71,7 @@ impl Swarm {
             last: Map::default(),
             owed: Set::default(),
             held_look_ups: Vec::new(),
+            revoking: Vec::new(),
             calls: Vec::new(),
             over: Set::default(),
             first_given: Map::default(),
@@ -93,7 +96,7 @@ impl Swarm {
                 Output::LookUp { round, users } => self.held_look_ups.push((round, users)),
                 Output::Deliver { ticket, batch } => self.given(ticket, batch),
                 Output::Ack { position, .. } => self.check_ack(position.entry as usize),
-                Output::Revoke(incarnation) => self.end(incarnation),
+                Output::Revoke(incarnation) => self.revoking.push(incarnation),
                 Output::DeadLetter { fault, .. } => panic!("nothing here is {fault:?}"),
                 Output::Offline(_) | Output::Forwarded { .. } => {}
             }
@@ -195,6 +198,11 @@ impl Swarm {
             14 => {
                 self.now.mono_ms += self.random.next(200);
                 self.input(Input::Tick);
+            }
+            15 if !self.revoking.is_empty() => {
+                let incarnation = self.revoking.remove(0);
+                self.end(incarnation);
+                self.input(Input::LeaseEnded(incarnation));
             }
             15 if self.random.next(10) == 0 => {
                 let edge = self.random.next(EDGES);

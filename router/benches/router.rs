@@ -20,7 +20,7 @@ use petrel_protocol::ids::{Address, ConversationId, Device, Position, UserId};
 use petrel_protocol::time::Now;
 use petrel_protocol::token::Keys;
 use petrel_protocol::topics::{Topic, partition};
-use petrel_router::routes::Routes;
+use petrel_router::routes::{Claimant, Routes};
 use petrel_router::{Config, Router};
 use prost::Message as _;
 
@@ -89,7 +89,9 @@ fn address(user: u64) -> Address {
 
 fn claim(routes: &Routes, users: std::ops::RangeInclusive<u64>) {
     for user in users {
-        routes.claim(NOW, UserId(user), Device::Android, address(user)).expect("the lease lives");
+        let (user, device, address) = (UserId(user), Device::Android, address(user));
+        let claimant = Claimant { user, device, address, age_ms: 0 };
+        routes.claim(NOW, &claimant).expect("the lease lives");
     }
 }
 
@@ -274,7 +276,10 @@ fn driver(size: usize) {
     let world = World::start();
     for user in 1..=USERS {
         let (device, address) = (Device::Android as u32, Some(address(user).into()));
-        world.router.link().call(RouterCall::Claim(Claim { user, device, address }, Reply::ignored()));
+        world
+            .router
+            .link()
+            .call(RouterCall::Claim(Claim { user, device, address, ..Claim::default() }, Reply::ignored()));
     }
     let rounds = 3 * RATE / size as u64;
     let packs: Vec<(u16, Bytes)> = (0..rounds)

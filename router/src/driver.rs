@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use petrel_bus::calls::{EdgeCall, Reply};
 use petrel_bus::{Bus, Consumer, SubscribeError};
 use petrel_protocol::calls::{DeliverBatch, DeliverReply};
-use petrel_protocol::fanout::{Fanout, Input, Output, Record};
+use petrel_protocol::fanout::{Fanout, Incarnation, Input, Output, Record};
 use petrel_protocol::ids::Position;
 use petrel_protocol::limits;
 use petrel_protocol::topics::{Subscription, Topic};
@@ -313,6 +313,10 @@ impl Work {
                         let routes = self.directory.routes.look_up(now, &users);
                         self.fanout.handle(now, Input::Routes { round, routes }, &mut outputs);
                     }
+                    Output::Revoke(incarnation) => {
+                        self.revoke(incarnation);
+                        self.fanout.handle(now, Input::LeaseEnded(incarnation), &mut outputs);
+                    }
                     other => self.output(now.wall_ms, other),
                 }
             }
@@ -322,19 +326,9 @@ impl Work {
 
     fn output(&mut self, wall_ms: u64, output: Output) {
         match output {
-            Output::LookUp { .. } => unreachable!("answered where it came up"),
+            Output::LookUp { .. } | Output::Revoke(_) => unreachable!("answered where it came up"),
             Output::Deliver { ticket, batch } => self.deliver(ticket, batch),
             Output::Ack { topic, partition, position } => self.ack(topic, partition, position),
-            Output::Revoke(incarnation) => {
-                METRICS.revoked_epochs.inc();
-                tracing::warn!(
-                    "edge {} did not answer for {} ms: its epoch {} is revoked, its sessions will be synced",
-                    incarnation.edge,
-                    limits::DELIVER_ANSWER_MS_MAX,
-                    incarnation.epoch
-                );
-                self.directory.routes.revoke(self.directory.clock.now(), incarnation);
-            }
             Output::Offline(offline) => {
                 METRICS.offline.inc();
                 tracing::trace!(
@@ -360,6 +354,17 @@ impl Work {
                 }
             }
         }
+    }
+
+    fn revoke(&self, incarnation: Incarnation) {
+        METRICS.revoked_epochs.inc();
+        tracing::warn!(
+            "edge {} did not answer for {} ms: its epoch {} is revoked, its sessions will be synced",
+            incarnation.edge,
+            limits::DELIVER_ANSWER_MS_MAX,
+            incarnation.epoch
+        );
+        self.directory.routes.revoke(self.directory.clock.now(), incarnation);
     }
 
     fn deliver(&self, ticket: u64, batch: DeliverBatch) {

@@ -4,7 +4,8 @@ use std::sync::{PoisonError, RwLock};
 
 use petrel_bus::calls::{CallError, EdgeCall, Link, Reply, RouterCall, Service};
 use petrel_protocol::calls::{
-    Claim, ClaimReply, DeliverBatch, Delivery, Kick, Lease, Release, delivery::What,
+    Claim, ClaimReply, DeliverBatch, Delivery, Kick, Lease, LeaseReply, Release, claim_reply::Outcome,
+    delivery::What,
 };
 use petrel_protocol::codes::Code;
 use petrel_protocol::fanout::Route;
@@ -13,7 +14,7 @@ use petrel_protocol::map::Map;
 
 use crate::clock::Clock;
 use crate::metrics::METRICS;
-use crate::routes::{Renewal, Routes};
+use crate::routes::{Asserted, Claimant, Claimed, Renewal, Routes};
 
 /// The routes, and the edges that they lead to.
 pub(crate) struct Directory {
@@ -73,17 +74,40 @@ impl Directory {
             );
             return Err(CallError::Unavailable);
         };
-        let Ok(replaced) = self.routes.claim(self.clock.now(), user, device, address) else {
+        let claimant = Claimant { user, device, address, age_ms: claim.age_ms };
+        let now = self.clock.now();
+        let outcome = if claim.is_assertion {
+            self.routes.assert(now, &claimant).map(|asserted| match asserted {
+                Asserted::Held => (Outcome::Held, None),
+                Asserted::Lost => (Outcome::Lost, None),
+                Asserted::Superseded => (Outcome::Superseded, None),
+            })
+        } else {
+            self.routes.claim(now, &claimant).map(|claimed| match claimed {
+                Claimed::Taken { replaced } => (Outcome::Taken, replaced),
+                Claimed::Held => (Outcome::Held, None),
+                Claimed::Superseded => (Outcome::Superseded, None),
+            })
+        };
+        let Ok((outcome, replaced)) = outcome else {
             // The edge learns from its lease's renewal that it needs a new epoch.
             METRICS.claims.with_label_values(&["no_lease"]).inc();
             return Err(CallError::Unavailable);
         };
-        METRICS.claims.with_label_values(&[if replaced.is_some() { "replaced" } else { "taken" }]).inc();
+        let counted = match (outcome, replaced) {
+            (Outcome::Taken, None) => "taken",
+            (Outcome::Taken, Some(_)) => "replaced",
+            (Outcome::Held, _) => "held",
+            (Outcome::Lost, _) => "lost",
+            (Outcome::Superseded, _) => "superseded",
+        };
+        METRICS.claims.with_label_values(&[counted]).inc();
         if let Some(replaced) = replaced {
             let text = "this account was logged in on another device of this type";
             self.kick(user, device, replaced, Code::LoggedInElsewhere, text);
         }
-        Ok(ClaimReply { replaced: replaced.map(Into::into) })
+        let replaced = replaced.map(Into::into);
+        Ok(ClaimReply { replaced, outcome: outcome.into(), token_version: 0 })
     }
 
     fn release(&self, release: &Release) {
@@ -130,7 +154,11 @@ impl Service<RouterCall> for Directory {
             }
             RouterCall::Lease(lease, reply) => {
                 let holds = self.lease(&lease);
-                reply.send(Ok(holds));
+                reply.send(Ok(LeaseReply { holds, services: self.routes.services(self.clock.now()) }));
+            }
+            RouterCall::Announce(announce, reply) => {
+                self.routes.announce(self.clock.now(), &announce);
+                reply.send(Ok(()));
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Calls as messages, and messages as calls.
 
-use petrel_protocol::calls::{Account, ClaimReply, DeliverReply, Range, ResolveReply, SyncReply};
+use petrel_protocol::calls::{Account, ClaimReply, DeliverReply, LeaseReply, Range, ResolveReply, SyncReply};
 use petrel_protocol::limits;
 
 use super::compiled::reply::Answer;
 use super::compiled::request::Call;
-use super::compiled::{Error, FoundAccount, Released};
+use super::compiled::{Announced, Error, FoundAccount, Released};
 use super::server::Services;
 use crate::calls::{CallError, EdgeCall, PersistCall, Reply, RouterCall};
 
@@ -23,7 +23,8 @@ pub(super) enum Waiting {
     RevokeTokens(Reply<u32>),
     Claim(Reply<ClaimReply>),
     Release(Reply<()>),
-    Lease(Reply<bool>),
+    Lease(Reply<LeaseReply>),
+    Announce(Reply<()>),
     Deliver(Reply<DeliverReply>),
 }
 
@@ -50,6 +51,7 @@ impl From<RouterCall> for Outgoing {
             RouterCall::Claim(claim, reply) => (Call::Claim(claim), Waiting::Claim(reply)),
             RouterCall::Release(release, reply) => (Call::Release(release), Waiting::Release(reply)),
             RouterCall::Lease(lease, reply) => (Call::Lease(lease), Waiting::Lease(reply)),
+            RouterCall::Announce(announce, reply) => (Call::Announce(announce), Waiting::Announce(reply)),
         }
     }
 }
@@ -74,6 +76,7 @@ impl Waiting {
             Self::Claim(_) => "claim",
             Self::Release(_) => "release",
             Self::Lease(_) => "lease",
+            Self::Announce(_) => "announce",
             Self::Deliver(_) => "deliver",
         }
     }
@@ -81,7 +84,7 @@ impl Waiting {
     /// How long an answer is waited for, milliseconds.
     pub(super) fn answer_ms_max(&self) -> u64 {
         match self {
-            Self::Lease(_) => limits::LEASE_CALL_MS_MAX,
+            Self::Lease(_) | Self::Announce(_) => limits::LEASE_CALL_MS_MAX,
             Self::Deliver(_) => limits::DELIVER_ANSWER_MS_MAX,
             _ => limits::PERSIST_CALL_MS_MAX,
         }
@@ -97,7 +100,7 @@ impl Waiting {
             Self::FindAccount(reply) => reply.send(Err(error)),
             Self::RevokeTokens(reply) => reply.send(Err(error)),
             Self::Claim(reply) => reply.send(Err(error)),
-            Self::Release(reply) => reply.send(Err(error)),
+            Self::Release(reply) | Self::Announce(reply) => reply.send(Err(error)),
             Self::Lease(reply) => reply.send(Err(error)),
             Self::Deliver(reply) => reply.send(Err(error)),
         }
@@ -113,7 +116,8 @@ impl Waiting {
             (Self::FindAccount(reply), Some(Answer::FindAccount(answer))) => reply.send(Ok(answer.account)),
             (Self::RevokeTokens(reply), Some(Answer::RevokeTokens(answer))) => reply.send(Ok(answer)),
             (Self::Claim(reply), Some(Answer::Claim(answer))) => reply.send(Ok(answer)),
-            (Self::Release(reply), Some(Answer::Release(Released {}))) => reply.send(Ok(())),
+            (Self::Release(reply), Some(Answer::Release(Released {})))
+            | (Self::Announce(reply), Some(Answer::Announce(Announced {}))) => reply.send(Ok(())),
             (Self::Lease(reply), Some(Answer::Lease(answer))) => reply.send(Ok(answer)),
             (Self::Deliver(reply), Some(Answer::Deliver(answer))) => reply.send(Ok(answer)),
             (waiting, Some(Answer::Error(error))) => waiting.fail(match Error::try_from(error) {
@@ -165,6 +169,10 @@ pub(super) fn serve(
         }
         (Some(Call::Lease(lease)), Services { router: Some(router), .. }) => {
             router.call(RouterCall::Lease(lease, reply(answer, Answer::Lease)));
+        }
+        (Some(Call::Announce(announce)), Services { router: Some(router), .. }) => {
+            let announced = |()| Answer::Announce(Announced {});
+            router.call(RouterCall::Announce(announce, reply(answer, announced)));
         }
         (Some(Call::Deliver(batch)), Services { edge: Some(edge), .. }) => {
             edge.call(EdgeCall::Deliver(batch, reply(answer, Answer::Deliver)));

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use petrel_bus::calls::{CallError, EdgeCall, PersistCall, Reply, RouterCall, Service};
 use petrel_bus::grpc::{Remote, Server, Services};
 use petrel_protocol::calls::{
-    Claim, ClaimReply, CreateAccount, DeliverBatch, DeliverReply, Delivery, HistoryRequest, Lease, Range,
-    Release, ResolveReply, ResolveRequest, SyncReply, SyncRequest,
+    Announce, Claim, ClaimReply, CreateAccount, DeliverBatch, DeliverReply, Delivery, HistoryRequest, Lease,
+    LeaseReply, Range, Release, ResolveReply, ResolveRequest, ServiceAt, ServiceKind, SyncReply, SyncRequest,
+    claim_reply::Outcome,
 };
 use petrel_protocol::events::Address;
 use tokio::runtime::Runtime;
@@ -119,12 +120,26 @@ fn every_kind_of_call_to_persist_travels_whole() {
 fn every_kind_of_call_to_router_and_edge_travels_whole() {
     let runtime = runtime();
     let router = |call| match call {
-        RouterCall::Claim(claim, reply) => reply.send(Ok(ClaimReply { replaced: claim.address })),
+        RouterCall::Claim(claim, reply) => {
+            let outcome = Outcome::Superseded.into();
+            reply.send(Ok(ClaimReply {
+                replaced: claim.address,
+                outcome,
+                token_version: claim.age_ms as u32,
+            }));
+        }
         RouterCall::Release(release, reply) => {
             assert_eq!(release.address, Some(address()));
             reply.send(Ok(()));
         }
-        RouterCall::Lease(lease, reply) => reply.send(Ok(lease.epoch == 2)),
+        RouterCall::Lease(lease, reply) => {
+            let at = ServiceAt { kind: ServiceKind::Persist.into(), id: 7, calls: lease.calls };
+            reply.send(Ok(LeaseReply { holds: lease.epoch == 2, services: vec![at] }));
+        }
+        RouterCall::Announce(announce, reply) => {
+            assert_eq!((announce.id, &*announce.calls), (7, "here:1"));
+            reply.send(Ok(()));
+        }
     };
     let edge = |EdgeCall::Deliver(batch, reply): EdgeCall| {
         reply.send(Ok(DeliverReply { gone: batch.deliveries.len() as u32, dirty: batch.edge }));
@@ -133,15 +148,20 @@ fn every_kind_of_call_to_router_and_edge_travels_whole() {
         Services { router: Some(Arc::new(Doing(router))), edge: Some(Arc::new(Doing(edge))), persist: None };
     let server = Server::start(runtime.handle(), listener(anywhere()), services).expect("a server");
     let remote = open(&runtime, server.addr());
-    let claim = Claim { user: 1, device: 2, address: Some(address()) };
+    let claim = Claim { user: 1, device: 2, address: Some(address()), age_ms: 9, is_assertion: true };
     let answer = ask(&runtime, &remote, |reply| RouterCall::Claim(claim, reply));
-    assert_eq!(answer, Ok(ClaimReply { replaced: Some(address()) }));
+    let outcome = Outcome::Superseded.into();
+    assert_eq!(answer, Ok(ClaimReply { replaced: Some(address()), outcome, token_version: 9 }));
     let release = Release { user: 1, device: 2, address: Some(address()) };
     assert_eq!(ask(&runtime, &remote, |reply| RouterCall::Release(release, reply)), Ok(()));
     for (epoch, holds) in [(2, true), (3, false)] {
-        let lease = Lease { epoch, ..Lease::default() };
-        assert_eq!(ask(&runtime, &remote, |reply| RouterCall::Lease(lease, reply)), Ok(holds));
+        let lease = Lease { epoch, calls: "here:1".to_owned(), ..Lease::default() };
+        let at = ServiceAt { kind: ServiceKind::Persist.into(), id: 7, calls: "here:1".to_owned() };
+        let answer = ask(&runtime, &remote, |reply| RouterCall::Lease(lease, reply));
+        assert_eq!(answer, Ok(LeaseReply { holds, services: vec![at] }));
     }
+    let announce = Announce { kind: ServiceKind::Persist.into(), id: 7, calls: "here:1".to_owned() };
+    assert_eq!(ask(&runtime, &remote, |reply| RouterCall::Announce(announce, reply)), Ok(()));
     let batch = DeliverBatch { edge: 8, epoch: 1, deliveries: vec![Delivery::default(); 3] };
     let answer = ask(&runtime, &remote, |reply| EdgeCall::Deliver(batch, reply));
     assert_eq!(answer, Ok(DeliverReply { gone: 3, dirty: 8 }));

@@ -25,6 +25,8 @@ struct Edge {
     sent: usize,
     /// A batch failed: everything from it on is sent again then, in order.
     retry_at_ms: Option<u64>,
+    /// It was overdue: its end is asked for.
+    is_revoked: bool,
 }
 
 #[derive(Debug)]
@@ -92,10 +94,16 @@ impl Edges {
         }
     }
 
-    /// Those that have not answered for too long.
-    pub(super) fn overdue(&self, now: Now) -> Vec<Incarnation> {
-        let is_overdue = |e: &Edge| e.due_at_ms().is_some_and(|at| at <= now.mono_ms);
-        self.by_incarnation.iter().filter(|(_, e)| is_overdue(e)).map(|(i, _)| *i).collect()
+    /// Those that have not answered for too long, each once.
+    pub(super) fn overdue(&mut self, now: Now) -> Vec<Incarnation> {
+        let mut overdue = Vec::new();
+        for (incarnation, edge) in &mut self.by_incarnation {
+            if edge.due_at_ms().is_some_and(|at| at <= now.mono_ms) {
+                edge.is_revoked = true;
+                overdue.push(*incarnation);
+            }
+        }
+        overdue
     }
 
     /// Forgets an incarnation; the rounds of the batches that it did not answer.
@@ -123,9 +131,9 @@ impl Edges {
 }
 
 impl Edge {
-    /// When the oldest batch has waited for too long.
+    /// When the oldest batch has waited for too long; none where that was noticed.
     fn due_at_ms(&self) -> Option<u64> {
-        self.batches.front().map(|b| b.since_ms + limits::DELIVER_ANSWER_MS_MAX)
+        self.batches.front().filter(|_| !self.is_revoked).map(|b| b.since_ms + limits::DELIVER_ANSWER_MS_MAX)
     }
 
     fn send(

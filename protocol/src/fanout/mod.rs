@@ -111,7 +111,8 @@ pub enum Output {
         /// The record's position.
         position: Position,
     },
-    /// The edge did not answer in time: its epoch is over, so that it claims its routes anew and syncs every session.
+    /// The edge did not answer in time: end its epoch, so that it claims its routes anew and syncs every session, and say
+    /// [`Input::LeaseEnded`] once that is done. Until then what it owes is not given up: nobody would sync its sessions.
     Revoke(Incarnation),
     /// A message was stored for a user with no device connected: the hook for notifications. At its first publication
     /// only.
@@ -264,10 +265,7 @@ impl Fanout {
             Input::Answered { ticket, answer: None } => self.edges.failed(now, ticket),
             Input::LeaseEnded(incarnation) => self.lose(incarnation),
             Input::Tick => {
-                for incarnation in self.edges.overdue(now) {
-                    out.push(Output::Revoke(incarnation));
-                    self.lose(incarnation);
-                }
+                out.extend(self.edges.overdue(now).into_iter().map(Output::Revoke));
                 self.edges.retry(now, out);
             }
         }

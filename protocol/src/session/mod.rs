@@ -5,6 +5,7 @@
 
 mod live;
 mod outputs;
+mod route;
 mod sync;
 mod up;
 mod window;
@@ -15,11 +16,11 @@ pub use outputs::{Outputs, Sent};
 pub use sync::{Packet, as_packet};
 
 use crate::calls::{
-    ClaimReply, HistoryRequest, Range, Release, ResolveReply, ResolveRequest, SyncReply, SyncRequest,
+    Claim, ClaimReply, HistoryRequest, Range, Release, ResolveReply, ResolveRequest, SyncReply, SyncRequest,
 };
 use crate::codes::{Code, close};
 use crate::events::{Receipt, Uplink};
-use crate::ids::{ConversationId, Device, UserId};
+use crate::ids::{Address, ConversationId, Device, UserId};
 use crate::limits;
 use crate::packets::{Drain, MsgType};
 use crate::time::Now;
@@ -36,7 +37,8 @@ pub enum Input<'a> {
     Pong(&'a [u8]),
     /// What became of the publication that had this ticket.
     Published(u32, Outcome),
-    /// The route was claimed, or could not be.
+    /// The answer to [`Output::Claim`] or [`Output::Assert`]; none where it could not be asked. Only where the edge's
+    /// epoch is still the one under which it was asked: else a claim would be taken for confirmed that is not.
     Claimed(Option<ClaimReply>),
     /// A page of what this device lacks; none where persist could not answer.
     Synced(Option<SyncReply>),
@@ -86,8 +88,10 @@ pub enum Output {
     Receipt(ConversationId, Receipt),
     /// Give [`Input::FlushReceipts`] after [`limits::RECEIPT_COALESCE_MS`].
     FlushReceiptsLater,
-    /// Claim the route of this session's address.
+    /// Claim the route of this session's address: see [`Session::claim`].
     Claim,
+    /// Ask whether the route is this session's still: see [`Session::claim`].
+    Assert,
     /// Ask persist what this device lacks.
     Sync(SyncRequest),
     /// Ask persist for a range of a conversation.
@@ -109,6 +113,8 @@ pub struct Config {
     pub evict_after_ms: u64,
     /// Sends of the shard that are accepted and not yet stored. Beyond: refused as overloaded.
     pub shard_unstored_max: usize,
+    /// A session asks this often whether its route is its own still.
+    pub assert_ms: u64,
 }
 
 impl Default for Config {
@@ -117,6 +123,7 @@ impl Default for Config {
             ping_after_ms: limits::PING_AFTER_MS,
             evict_after_ms: limits::EVICT_AFTER_MS,
             shard_unstored_max: limits::SHARD_UNSTORED_MAX,
+            assert_ms: limits::ASSERT_MS,
         }
     }
 }
@@ -153,6 +160,10 @@ pub struct Session {
     user: UserId,
     /// When the client was last heard, in quarters of a second of monotonic time.
     heard: u32,
+    /// When it connected, in sixteens of milliseconds: two years until the time of a session is forgotten.
+    connected: u32,
+    /// When its route was last claimed or asserted, in quarters of a second.
+    asserted: u32,
     /// The version of its token: a session with an older one than the account's was revoked.
     token_version: u32,
     device: Device,
@@ -189,6 +200,8 @@ impl Session {
         Self {
             user,
             heard: quarters(now),
+            connected: sixteens(now),
+            asserted: quarters(now),
             token_version,
             device,
             phase: Phase::Claiming,
@@ -229,6 +242,7 @@ impl Session {
     pub fn is_due(&self, now: Now, config: &Config) -> bool {
         self.work.is_some()
             || self.phase == Phase::Claiming
+            || self.is_assertion_due(now, config)
             || silent_ms(now, self.heard)
                 >= if self.is_pinged { config.evict_after_ms } else { config.ping_after_ms }
     }
@@ -243,16 +257,13 @@ impl Session {
             Input::Packet(bytes) => self.packet(now, bytes, shared, out),
             Input::Pong(payload) => self.pong(payload, out),
             Input::Published(ticket, outcome) => self.published(now, ticket, outcome, shared, out),
-            Input::Claimed(reply) => self.claimed(reply.is_some(), out),
+            Input::Claimed(reply) => self.claimed(now, reply, shared, out),
             Input::Synced(reply) => self.synced(now, reply, out),
             Input::History(range) => self.history(range, out),
             Input::Resolved(reply) => self.resolved(reply, out),
             Input::Delivery(what) => self.delivery(now, what, shared, out),
             Input::Dirty => self.dirty(shared, out),
-            Input::ClaimAgain => {
-                self.phase = Phase::Claiming;
-                out.push(Output::Claim);
-            }
+            Input::ClaimAgain => self.claim_again(out),
             Input::Sweep => self.sweep(now, shared, out),
             Input::FlushReceipts => self.flush_receipts(out),
             Input::Drain => self.drain(out),
@@ -268,8 +279,19 @@ impl Session {
         self.phase = Phase::Closing;
     }
 
+    /// What claims the route for this session, or only asserts it, where `address` is its own.
+    pub fn claim(&self, now: Now, address: Address, is_assertion: bool) -> Claim {
+        Claim {
+            user: self.user.0,
+            device: self.device as u32,
+            address: Some(address.into()),
+            age_ms: u64::from(sixteens(now).wrapping_sub(self.connected)) * 16,
+            is_assertion,
+        }
+    }
+
     /// What removes this session's route, where `address` is its own.
-    pub fn release(&self, address: crate::ids::Address) -> Release {
+    pub fn release(&self, address: Address) -> Release {
         Release { user: self.user.0, device: self.device as u32, address: Some(address.into()) }
     }
 
@@ -293,6 +315,9 @@ impl Session {
         }
         if self.phase == Phase::Claiming {
             out.push(Output::Claim);
+        } else if self.is_assertion_due(now, &shared.config) {
+            self.asserted = quarters(now);
+            out.push(Output::Assert);
         }
         let quarters_now = quarters(now);
         if let Some(work) = &mut self.work {
@@ -342,9 +367,15 @@ fn quarters(now: Now) -> u32 {
     (now.mono_ms / 250) as u32
 }
 
+fn sixteens(now: Now) -> u32 {
+    (now.mono_ms / 16) as u32
+}
+
 fn silent_ms(now: Now, heard: u32) -> u64 {
     u64::from(quarters(now).wrapping_sub(heard)) * 250
 }
 
+#[cfg(test)]
+mod route_tests;
 #[cfg(test)]
 mod tests;

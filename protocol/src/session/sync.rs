@@ -87,14 +87,7 @@ fn ask(work: &mut Work, user: UserId, device: Device, out: &mut Outputs) {
 }
 
 impl Session {
-    pub(super) fn claimed(&mut self, is_claimed: bool, out: &mut Outputs) {
-        // A claim that failed is tried again by the next sweep.
-        if is_claimed && self.phase == Phase::Claiming {
-            self.start_sync(out);
-        }
-    }
-
-    fn start_sync(&mut self, out: &mut Outputs) {
+    pub(super) fn start_sync(&mut self, out: &mut Outputs) {
         self.phase = Phase::Syncing;
         let (user, device) = (self.user, self.device);
         let work = self.work();

@@ -18,7 +18,7 @@ pub enum Renewal {
         /// The one that is over.
         replaced: Option<Incarnation>,
     },
-    /// This incarnation is over for good, or cannot be taken: the edge needs a new epoch.
+    /// This incarnation is over for good, is renewed and not known, or cannot be taken: the edge needs a new epoch.
     Over,
 }
 
@@ -35,6 +35,8 @@ pub struct Held {
     pub sessions_max: u32,
     /// It is about to stop.
     pub is_draining: bool,
+    /// host:port of its gRPC; empty where all is one process.
+    pub calls: String,
     /// Since the last renewal.
     pub age_ms: u64,
 }
@@ -62,6 +64,7 @@ struct Place {
     sessions: u32,
     sessions_max: u32,
     is_draining: bool,
+    calls: String,
     renewed_ms: u64,
     is_over: bool,
 }
@@ -85,7 +88,7 @@ impl Leases {
             place.set(now, lease);
             return Renewal::Held;
         }
-        if self.over.get(&edge).is_some_and(|over| over.contains(&lease.epoch)) {
+        if lease.is_renewal || self.over.get(&edge).is_some_and(|over| over.contains(&lease.epoch)) {
             return Renewal::Over;
         }
         let Some(number) = self.free_number() else { return Renewal::Over };
@@ -100,6 +103,7 @@ impl Leases {
             sessions: 0,
             sessions_max: 0,
             is_draining: false,
+            calls: String::new(),
             renewed_ms: 0,
             is_over: false,
         };
@@ -169,6 +173,7 @@ impl Leases {
             sessions: p.sessions,
             sessions_max: p.sessions_max,
             is_draining: p.is_draining,
+            calls: p.calls.clone(),
             age_ms: now.mono_ms.saturating_sub(p.renewed_ms),
         })
         .collect()
@@ -194,6 +199,9 @@ impl Place {
     fn set(&mut self, now: Now, lease: &Lease) {
         if self.url != lease.url {
             self.url.clone_from(&lease.url);
+        }
+        if self.calls != lease.calls {
+            self.calls.clone_from(&lease.calls);
         }
         self.sessions = lease.sessions;
         self.sessions_max = lease.sessions_max;

@@ -3,14 +3,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use petrel_protocol::calls::Lease;
+use petrel_protocol::calls::{Announce, Lease, ServiceAt};
 use petrel_protocol::fanout::{Incarnation, Route};
 use petrel_protocol::ids::{Address, Device, UserId};
 use petrel_protocol::time::Now;
 
-use super::NoLease;
 use super::leases::{Held, Leases, Renewal};
+use super::services::Services;
 use super::table::{Entry, Table, hash};
+use super::{Asserted, Claimant, Claimed, NoLease, precedence};
 
 /// Tables; a power of two.
 const PARTS: usize = 64;
@@ -23,12 +24,13 @@ pub struct Memory {
     parts: Box<[Mutex<Table>]>,
     /// One sweep at a time.
     sweeping: Mutex<()>,
+    services: Mutex<Services>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        Self { leases: RwLock::default(), parts, sweeping: Mutex::default() }
+        Self { leases: RwLock::default(), parts, sweeping: Mutex::default(), services: Mutex::default() }
     }
 }
 
@@ -49,32 +51,52 @@ impl Memory {
         self.read_leases().held(now)
     }
 
-    pub(super) fn claim(
-        &self,
-        now: Now,
-        user: UserId,
-        device: Device,
-        address: Address,
-    ) -> Result<Option<Address>, NoLease> {
+    pub(super) fn claim(&self, now: Now, claimant: &Claimant) -> Result<Claimed, NoLease> {
         let leases = self.read_leases();
-        let incarnation = Incarnation { edge: address.edge, epoch: address.epoch };
-        let lease = leases.live_number(now, incarnation).ok_or(NoLease { edge: address.edge })?;
-        let Address { slot, generation, shard, .. } = address;
-        let entry = Entry { user: user.0, slot, generation, shard, lease, device };
+        let Claimant { user, device, address, .. } = *claimant;
+        let lease = leases.live_number(now, address.incarnation()).ok_or(NoLease { edge: address.edge })?;
+        let mut entry = Entry::new(claimant, lease, connected_ms(now, claimant));
         let mut part = self.part(user);
         let Some(held) = part.find_mut(user, device) else {
             part.insert(entry);
-            return Ok(None);
+            return Ok(Claimed::Taken { replaced: None });
         };
-        let before = std::mem::replace(held, entry);
-        let is_other = !before.is_at(address, lease) && leases.is_live(now, before.lease);
-        Ok(is_other.then(|| before.address(leases.incarnation(before.lease))))
+        if !leases.is_live(now, held.lease) {
+            *held = entry;
+            return Ok(Claimed::Taken { replaced: None });
+        }
+        let holder = held.address(leases.incarnation(held.lease));
+        if holder == address {
+            return Ok(Claimed::Held);
+        }
+        if precedence(held.connected_ms(), holder) > precedence(entry.connected_ms(), address) {
+            return Ok(Claimed::Superseded);
+        }
+        std::mem::swap(held, &mut entry);
+        Ok(Claimed::Taken { replaced: Some(holder) })
+    }
+
+    pub(super) fn assert(&self, now: Now, claimant: &Claimant) -> Result<Asserted, NoLease> {
+        let leases = self.read_leases();
+        let Claimant { user, device, address, .. } = *claimant;
+        leases.live_number(now, address.incarnation()).ok_or(NoLease { edge: address.edge })?;
+        let mut part = self.part(user);
+        let Some(held) = part.find_mut(user, device).filter(|held| leases.is_live(now, held.lease)) else {
+            return Ok(Asserted::Lost);
+        };
+        let holder = held.address(leases.incarnation(held.lease));
+        Ok(if holder == address {
+            Asserted::Held
+        } else if precedence(held.connected_ms(), holder) > precedence(connected_ms(now, claimant), address) {
+            Asserted::Superseded
+        } else {
+            Asserted::Lost
+        })
     }
 
     pub(super) fn release(&self, user: UserId, device: Device, address: Address) -> bool {
         let leases = self.read_leases();
-        let incarnation = Incarnation { edge: address.edge, epoch: address.epoch };
-        let Some(lease) = leases.number(incarnation) else { return false };
+        let Some(lease) = leases.number(address.incarnation()) else { return false };
         self.part(user).remove(user, |e| e.is_of(user, device) && e.is_at(address, lease))
     }
 
@@ -126,6 +148,14 @@ impl Memory {
         self.parts.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
+    pub(super) fn announce(&self, now: Now, announce: &Announce) {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).announce(now, announce);
+    }
+
+    pub(super) fn services(&self, now: Now) -> Vec<ServiceAt> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).live(now)
+    }
+
     fn read_leases(&self) -> std::sync::RwLockReadGuard<'_, Leases> {
         self.leases.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,4 +165,8 @@ impl Memory {
         let index = (hash(user) >> 40) as usize % PARTS;
         self.parts[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn connected_ms(now: Now, claimant: &Claimant) -> u64 {
+    now.mono_ms.saturating_sub(claimant.age_ms)
 }

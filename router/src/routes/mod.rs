@@ -2,9 +2,10 @@
 
 mod leases;
 mod memory;
+mod services;
 mod table;
 
-use petrel_protocol::calls::Lease;
+use petrel_protocol::calls::{Announce, Lease, ServiceAt};
 use petrel_protocol::fanout::{Incarnation, Route};
 use petrel_protocol::ids::{Address, Device, UserId};
 use petrel_protocol::time::Now;
@@ -17,6 +18,51 @@ pub use memory::Memory;
 pub enum Routes {
     /// In this process, for edges in this process.
     Memory(Memory),
+}
+
+/// A session that wants its user's route for its device type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimant {
+    /// Whose session it is.
+    pub user: UserId,
+    /// Its device type.
+    pub device: Device,
+    /// Where it is.
+    pub address: Address,
+    /// Since it connected.
+    pub age_ms: u64,
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// The route is the claimant's from now on.
+    Taken {
+        /// The other valid route that it replaced, if there was one.
+        replaced: Option<Address>,
+    },
+    /// It was already.
+    Held,
+    /// A session that connected later has it.
+    Superseded,
+}
+
+/// What became of an assertion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asserted {
+    /// The route is the claimant's.
+    Held,
+    /// It is not, and no session that connected later has it.
+    Lost,
+    /// A session that connected later has it.
+    Superseded,
+}
+
+/// The order of two sessions of one user and device type: the greater one has the route. By the time of connecting, and
+/// where that is the same by the address; a session that claims again under its edge's new epoch follows itself.
+fn precedence(connected_ms: u64, address: Address) -> impl Ord {
+    let Address { edge, shard, slot, generation, epoch } = address;
+    (connected_ms, edge, shard, slot, generation, epoch)
 }
 
 /// Why a claim was not taken: its edge has no lease that is alive. The edge renews its lease, learns that its epoch is
@@ -35,7 +81,7 @@ impl Routes {
     }
 
     /// Takes or renews a lease for [`petrel_protocol::limits::LEASE_MS`]. An incarnation that lapsed, was revoked or was
-    /// replaced by a later one of the same edge never comes back.
+    /// replaced by a later one of the same edge never comes back, and a renewal of one that is not known is refused.
     pub fn lease(&self, now: Now, lease: &Lease) -> Renewal {
         match self {
             Self::Memory(memory) => memory.lease(now, lease),
@@ -63,17 +109,17 @@ impl Routes {
         }
     }
 
-    /// Makes `address` the route of this user's device. Answers with the other valid route that it replaced, if there
-    /// was one; claiming what is held already replaces nothing.
-    pub fn claim(
-        &self,
-        now: Now,
-        user: UserId,
-        device: Device,
-        address: Address,
-    ) -> Result<Option<Address>, NoLease> {
+    /// Makes the claimant's address the route of its user's device, unless a session that connected later has it.
+    pub fn claim(&self, now: Now, claimant: &Claimant) -> Result<Claimed, NoLease> {
         match self {
-            Self::Memory(memory) => memory.claim(now, user, device, address),
+            Self::Memory(memory) => memory.claim(now, claimant),
+        }
+    }
+
+    /// Looks whether the route is the claimant's still, and keeps it alive. Takes nothing.
+    pub fn assert(&self, now: Now, claimant: &Claimant) -> Result<Asserted, NoLease> {
+        match self {
+            Self::Memory(memory) => memory.assert(now, claimant),
         }
     }
 
@@ -88,6 +134,20 @@ impl Routes {
     pub fn look_up(&self, now: Now, users: &[UserId]) -> Vec<Route> {
         match self {
             Self::Memory(memory) => memory.look_up(now, users),
+        }
+    }
+
+    /// Notes that a router or a persist lives, for [`petrel_protocol::limits::LEASE_MS`].
+    pub fn announce(&self, now: Now, announce: &Announce) {
+        match self {
+            Self::Memory(memory) => memory.announce(now, announce),
+        }
+    }
+
+    /// The routers and persists that live.
+    pub fn services(&self, now: Now) -> Vec<ServiceAt> {
+        match self {
+            Self::Memory(memory) => memory.services(now),
         }
     }
 

@@ -1,33 +1,60 @@
 //! A compact multimap of routes: entries in chunks that never move, found through a hash index of four bytes each.
 //!
-//! Growing adds a chunk and now and then doubles the index alone, so a route costs its 24 bytes and about ten more, at
+//! Growing adds a chunk and now and then doubles the index alone, so a route costs its 28 bytes and about ten more, at
 //! every size. One table of whole entries would cost up to 57 just after it doubled, and leave its former self behind.
 
 use hashbrown::HashTable;
 use petrel_protocol::fanout::Incarnation;
 use petrel_protocol::ids::{Address, Device, UserId};
 
-/// One route. Its edge and epoch are the lease's.
+use super::Claimant;
+
+/// One route. Its edge and epoch are the lease's. Packed, since eight bytes of alignment would cost four a route.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub(super) struct Entry {
     pub(super) user: u64,
     pub(super) slot: u32,
     pub(super) generation: u32,
     pub(super) shard: u16,
     pub(super) lease: u16,
+    /// When its session connected, on the table's clock: 48 bits of milliseconds.
+    connected_ms: [u8; 6],
     pub(super) device: Device,
 }
 
-const _: () = assert!(size_of::<Entry>() == 24);
+const _: () = assert!(size_of::<Entry>() == 28);
 
-/// Entries in a chunk: 1.5 KiB.
+/// Entries in a chunk: 1.75 KiB.
 const CHUNK: usize = 64;
 /// What stands in a place that is free; its `slot` is the next free place.
-const FREE: Entry = Entry { user: 0, slot: NONE, generation: 0, shard: 0, lease: 0, device: Device::Android };
+const FREE: Entry = Entry {
+    user: 0,
+    slot: NONE,
+    generation: 0,
+    shard: 0,
+    lease: 0,
+    connected_ms: [0; 6],
+    device: Device::Android,
+};
 /// No place.
 const NONE: u32 = u32::MAX;
 
 impl Entry {
+    /// The route of `claimant` under this lease.
+    pub(super) fn new(claimant: &Claimant, lease: u16, connected_ms: u64) -> Self {
+        let Claimant { user, device, address, .. } = *claimant;
+        let Address { slot, generation, shard, .. } = address;
+        let [bytes @ .., _, _] = connected_ms.to_le_bytes();
+        Self { user: user.0, slot, generation, shard, lease, connected_ms: bytes, device }
+    }
+
+    pub(super) fn connected_ms(&self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes[..6].copy_from_slice(&self.connected_ms);
+        u64::from_le_bytes(bytes)
+    }
+
     pub(super) fn is_of(&self, user: UserId, device: Device) -> bool {
         self.user == user.0 && self.device == device
     }

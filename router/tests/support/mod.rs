@@ -69,7 +69,7 @@ impl World {
     }
 
     pub(crate) fn lease(&self, lease: Lease) -> Result<bool, CallError> {
-        self.call(|reply| RouterCall::Lease(lease, reply))
+        self.call(|reply| RouterCall::Lease(lease, reply)).map(|reply| reply.holds)
     }
 
     pub(crate) fn claim(
@@ -78,7 +78,8 @@ impl World {
         device: Device,
         address: Address,
     ) -> Result<ClaimReply, CallError> {
-        let claim = Claim { user: user.0, device: device as u32, address: Some(address.into()) };
+        let address = Some(address.into());
+        let claim = Claim { user: user.0, device: device as u32, address, ..Claim::default() };
         self.call(|reply| RouterCall::Claim(claim, reply))
     }
 
@@ -100,7 +101,7 @@ impl Drop for World {
 
 pub(crate) fn lease(edge: u16, epoch: u64, sessions: u32) -> Lease {
     let url = format!("ws://127.0.0.1:1/{edge}");
-    Lease { edge: edge.into(), epoch, url, sessions, sessions_max: 100, is_draining: false }
+    Lease { edge: edge.into(), epoch, url, sessions, sessions_max: 100, ..Lease::default() }
 }
 
 pub(crate) fn address(edge: u16, epoch: u64, slot: u32) -> Address {

@@ -2,10 +2,11 @@
 
 use petrel_protocol::calls::{
     Claim, ClaimReply, DeliverBatch, Delivery, HistoryRequest, Kick, Lease, Release, ResolveRequest,
-    SyncRequest, delivery::What,
+    SyncRequest, claim_reply::Outcome, delivery::What,
 };
 use petrel_protocol::codes::Code;
 use petrel_protocol::ids::{Address, Device, UserId};
+use petrel_router::routes::{Asserted, Claimant, Claimed};
 
 use super::shard::{SessionId, ShardId, Told};
 use super::{About, Event, Mutation, World};
@@ -28,12 +29,12 @@ const WAY_US: u64 = 200;
 const LOST_US: u64 = 300_000;
 
 impl World {
-    pub(crate) fn call_claim(&mut self, id: SessionId) {
+    pub(crate) fn call_claim(&mut self, id: SessionId, is_assertion: bool) {
         let address = self.address(id);
+        let now = self.edge_now(id.shard.edge);
         let Some(shard) = self.shard(id.shard) else { return };
         let super::shard::State::Open(session) = &shard.slots[id.slot as usize].state else { return };
-        let (user, device) = (session.user().0, session.device() as u32);
-        let claim = Claim { user, device, address: Some(address.into()) };
+        let claim = session.claim(now, address, is_assertion);
         self.call_router(id.shard.edge, Call::Claim(id, claim));
     }
 
@@ -42,9 +43,14 @@ impl World {
     }
 
     pub(crate) fn call_lease(&mut self, edge: usize) {
-        let it = &self.edges[edge];
-        let lease =
-            Lease { edge: it.id.into(), epoch: it.epoch, is_draining: it.is_draining, ..Lease::default() };
+        let it = &mut self.edges[edge];
+        let lease = Lease {
+            edge: it.id.into(),
+            epoch: it.epoch,
+            is_draining: it.is_draining,
+            is_renewal: std::mem::replace(&mut it.is_lease_asked, true),
+            ..Lease::default()
+        };
         let life = it.life;
         self.call_router(edge, Call::Lease { edge, life, lease });
     }
@@ -87,7 +93,8 @@ impl World {
                 let is_applied = !is_lost || (self.has_router() && self.random.coin());
                 let reply = if is_applied { self.claim(&claim) } else { None };
                 let delay = self.delay(if is_lost { LOST_US } else { WAY_US });
-                let told = Told::Claimed(id, reply.filter(|_| !is_lost));
+                let epoch = claim.address.map_or(0, |a| a.epoch);
+                let told = Told::Claimed(id, epoch, reply.filter(|_| !is_lost));
                 self.after(delay, Event::Tell(id.shard, told));
             }
             Call::Release(shard, release) => {
@@ -100,7 +107,10 @@ impl World {
                     return;
                 }
                 let renewal = self.routes.lease(self.now(), &lease);
-                self.leased(edge, lease.epoch, renewal);
+                // The answer may be lost too.
+                if !self.is_router_lost(edge) {
+                    self.leased(edge, lease.epoch, renewal);
+                }
             }
             Call::Kick { edge, batch } => {
                 if !self.edges[edge].is_up {
@@ -156,11 +166,28 @@ impl World {
 
     fn claim(&mut self, claim: &Claim) -> Option<ClaimReply> {
         let (user, device, address) = parts(claim.user, claim.device, claim.address.as_ref())?;
-        let replaced = self.routes.claim(self.now(), user, device, address).ok()?;
+        let claimant = Claimant { user, device, address, age_ms: claim.age_ms };
+        let now = self.now();
+        let takes = !claim.is_assertion || self.is_mutated(Mutation::AssertionTakes);
+        let (outcome, replaced) = if takes {
+            match self.routes.claim(now, &claimant).ok()? {
+                Claimed::Taken { .. } if claim.is_assertion => (Outcome::Held, None),
+                Claimed::Taken { replaced } => (Outcome::Taken, replaced),
+                Claimed::Held => (Outcome::Held, None),
+                Claimed::Superseded => (Outcome::Superseded, None),
+            }
+        } else {
+            match self.routes.assert(now, &claimant).ok()? {
+                Asserted::Held => (Outcome::Held, None),
+                Asserted::Lost => (Outcome::Lost, None),
+                Asserted::Superseded => (Outcome::Superseded, None),
+            }
+        };
         if let Some(replaced) = replaced {
             self.kick(user, device, replaced);
         }
-        Some(ClaimReply { replaced: replaced.map(Into::into) })
+        let replaced = replaced.map(Into::into);
+        Some(ClaimReply { replaced, outcome: outcome.into(), token_version: 0 })
     }
 
     fn kick(&mut self, user: UserId, device: Device, address: Address) {

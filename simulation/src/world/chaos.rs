@@ -1,5 +1,6 @@
 //! What befalls whole processes, and the end of it.
 
+use petrel_protocol::ids::UserId;
 use petrel_protocol::topics::Topic;
 use petrel_router::routes::Routes;
 
@@ -43,6 +44,17 @@ impl World {
                 }
             }
             Chaos::RoutesLost => self.routes = Routes::memory(),
+            Chaos::RoutesDropped => self.drop_routes(),
+        }
+    }
+
+    fn drop_routes(&mut self) {
+        for user in (1..=self.size.users).map(UserId) {
+            for route in self.routes.look_up(self.now(), &[user]) {
+                if self.random.coin() {
+                    self.routes.release(user, route.device, route.address);
+                }
+            }
         }
     }
 

@@ -20,8 +20,8 @@ pub(crate) struct Edge {
     pub(crate) is_up: bool,
     pub(crate) is_draining: bool,
     pub(crate) epoch: u64,
-    /// Whether this epoch was ever leased.
-    pub(crate) is_leased: bool,
+    /// Whether a lease was asked for under this epoch.
+    pub(crate) is_lease_asked: bool,
     /// What its wall clock is wrong by.
     pub(crate) clock_ms: i64,
     /// Neither reaches router nor is reached by it until then.
@@ -33,6 +33,8 @@ pub(crate) struct Edge {
     pub(crate) calls_us: u64,
 }
 
+/// How often a session asks for its route, where it does.
+pub(super) const ASSERT_MS: u64 = 4_000;
 /// The whole table is swept in this many steps.
 const SWEEP_PARTS: usize = 5;
 /// A drain that is not done by then is cut.
@@ -48,7 +50,7 @@ impl Edge {
             is_up: false,
             is_draining: false,
             epoch: 0,
-            is_leased: false,
+            is_lease_asked: false,
             clock_ms: 0,
             isolated_until_us: 0,
             shards: Vec::new(),
@@ -68,15 +70,20 @@ impl World {
             return;
         }
         let wall_ms = self.edge_now(edge).wall_ms;
-        // Heartbeats are quicker than the real ones, so that a run meets many of them.
-        let config = Config { ping_after_ms: 4_000, evict_after_ms: 7_000, shard_unstored_max: 48 };
+        // Heartbeats and assertions are quicker than the real ones, so that a run meets many of them.
+        let config = Config {
+            ping_after_ms: 4_000,
+            evict_after_ms: 7_000,
+            shard_unstored_max: 48,
+            assert_ms: self.size.assert_ms,
+        };
         let partitions = self.size.partitions;
         let shards = (0..self.size.shards).map(|_| Shard::new(partitions, config.clone())).collect();
         let it = &mut self.edges[edge];
         it.life += 1;
         it.is_up = true;
         it.is_draining = false;
-        it.is_leased = false;
+        it.is_lease_asked = false;
         it.epoch = wall_ms.max(it.epoch + 1);
         it.shards = shards;
         let life = it.life;
@@ -113,17 +120,10 @@ impl World {
         }
     }
 
-    /// Router's answer to a lease: where the epoch is not the one that was leased, nothing that router knew of this
-    /// edge's routes holds.
+    /// Router's answer to a lease.
     pub(crate) fn leased(&mut self, edge: usize, epoch: u64, renewal: Renewal) {
-        let it = &mut self.edges[edge];
-        if it.epoch != epoch {
-            return;
-        }
-        match renewal {
-            Renewal::Held => {}
-            Renewal::New { .. } if !it.is_leased => it.is_leased = true,
-            Renewal::New { .. } | Renewal::Over => self.take_new_epoch(edge),
+        if self.edges[edge].epoch == epoch && renewal == Renewal::Over {
+            self.take_new_epoch(edge);
         }
     }
 
@@ -131,7 +131,7 @@ impl World {
         let wall_ms = self.edge_now(edge).wall_ms;
         let it = &mut self.edges[edge];
         it.epoch = wall_ms.max(it.epoch + 1);
-        it.is_leased = false;
+        it.is_lease_asked = false;
         let (epoch, life) = (it.epoch, it.life);
         self.note(About::all(), || format!("edge {edge}.{life} takes epoch {epoch}"));
         self.call_lease(edge);

@@ -57,11 +57,14 @@ pub(crate) enum Chaos {
     RouterReplaced,
     /// Records that are not acknowledged are read again by the same reader.
     Redelivered,
+    /// All routes and leases are gone: an emptied Redis.
     RoutesLost,
+    /// Some routes are gone while their leases live: a failover that lost the last writes, or an eviction.
+    RoutesDropped,
 }
 
 impl Chaos {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::EdgeKilled,
         Self::EdgeIsolated,
         Self::EdgeDrained,
@@ -73,6 +76,7 @@ impl Chaos {
         Self::RouterReplaced,
         Self::Redelivered,
         Self::RoutesLost,
+        Self::RoutesDropped,
     ];
 }
 

@@ -97,6 +97,11 @@ pub(crate) enum Event {
         ticket: u64,
         answer: Option<petrel_protocol::calls::DeliverReply>,
     },
+    Revoked {
+        router: usize,
+        incarnation: petrel_protocol::fanout::Incarnation,
+        is_lost: bool,
+    },
     RouterBegins,
     RouterEnds(usize),
     EdgeBegins(usize),
@@ -155,6 +160,8 @@ pub(crate) struct Size {
     pub(crate) is_atomic: bool,
     /// Routes outlive their router.
     pub(crate) are_routes_apart: bool,
+    /// How often a session asks for its route; without end where it never does.
+    pub(crate) assert_ms: u64,
 }
 
 pub(crate) struct World {
@@ -285,6 +292,7 @@ impl World {
             Event::RoutesFound(router, round, users) => self.routes_found(router, round, &users),
             Event::Deliver { router, edge, ticket, batch } => self.deliver(router, edge, ticket, *batch),
             Event::Answered { router, ticket, answer } => self.answered(router, ticket, answer),
+            Event::Revoked { router, incarnation, is_lost } => self.revoked(router, incarnation, is_lost),
             Event::RouterBegins => self.router_begins(),
             Event::RouterEnds(router) => self.router_ends(router),
             Event::EdgeBegins(edge) => self.edge_begins(edge),

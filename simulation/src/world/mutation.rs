@@ -41,13 +41,15 @@ pub enum Mutation {
     UnknownAsRefused,
     /// The packs of a partition go out side by side, without an order.
     PacksOvertake,
+    /// An assertion takes a route that was lost, while its session shows pushes as they come.
+    AssertionTakes,
     /// The pipeline's credit is not given back when a session ends.
     LeakCredit,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AckUplinkBeforeEffect,
         Self::AckStoredBeforeEffect,
         Self::ForgetKeys,
@@ -67,6 +69,7 @@ impl Mutation {
         Self::AcceptBeforeReceipt,
         Self::UnknownAsRefused,
         Self::PacksOvertake,
+        Self::AssertionTakes,
         Self::LeakCredit,
     ];
 

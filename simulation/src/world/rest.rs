@@ -12,6 +12,8 @@ use crate::history::What;
 pub(crate) const LOOKS_MAX: u32 = 120;
 /// How often in a row nothing may have happened before the world rests.
 const QUIET_LOOKS: u32 = 3;
+/// The same where sessions ask for their routes: one that is lost is found by then.
+const QUIET_LOOKS_ASSERTING: u32 = QUIET_LOOKS + 5 + (super::edge::ASSERT_MS / 1_000) as u32;
 
 impl World {
     /// Whether everything rests: if so, the run ends.
@@ -20,7 +22,8 @@ impl World {
         let (activity, quiet) = self.last_look;
         let quiet = if restless.is_none() && activity == self.activity { quiet + 1 } else { 0 };
         self.last_look = (self.activity, quiet);
-        if quiet >= QUIET_LOOKS {
+        let is_asserting = self.size.assert_ms == super::edge::ASSERT_MS;
+        if quiet >= if is_asserting { QUIET_LOOKS_ASSERTING } else { QUIET_LOOKS } {
             for device in 0..self.devices.len() {
                 self.record(device, What::Rested);
             }

@@ -1,7 +1,7 @@
 //! router: the real fan-out and the real route table, over simulated calls to the edges.
 
 use petrel_protocol::calls::{DeliverBatch, DeliverReply, delivery::What};
-use petrel_protocol::fanout::{Fanout, Input, Output, Record};
+use petrel_protocol::fanout::{Fanout, Incarnation, Input, Output, Record};
 use petrel_protocol::ids::{ConversationId, UserId};
 use petrel_protocol::topics::{Subscription, Topic};
 
@@ -33,6 +33,8 @@ struct Stream {
 const TOPICS: [Topic; 2] = [Topic::Stored, Topic::Receipts];
 /// One way between router and an edge.
 const WAY_US: u64 = 300;
+/// What did not reach the routes is tried again after this long.
+const RETRY_US: u64 = 200_000;
 /// How often a router with something under way looks at its clock.
 const TICK_US: u64 = 50_000;
 
@@ -154,7 +156,7 @@ impl World {
                 }
                 Output::Revoke(incarnation) => {
                     self.note(About::all(), || format!("router {router} revokes {incarnation:?}"));
-                    self.routes.revoke(now, incarnation);
+                    self.call_revoke(router, incarnation);
                 }
                 Output::DeadLetter { fault, .. } => {
                     self.fail(
@@ -175,6 +177,24 @@ impl World {
         if !it.fanout.is_idle() && !std::mem::replace(&mut it.is_tick_due, true) {
             self.after(TICK_US, Event::RouterTick(router));
         }
+    }
+
+    /// A revocation is asked for until it is done.
+    fn call_revoke(&mut self, router: usize, incarnation: Incarnation) {
+        let is_lost = self.strikes(self.faults.call_lost);
+        let delay = self.delay(if is_lost { RETRY_US } else { WAY_US });
+        self.after(delay, Event::Revoked { router, incarnation, is_lost });
+    }
+
+    pub(crate) fn revoked(&mut self, router: usize, incarnation: Incarnation, is_lost: bool) {
+        if !self.routers[router].is_up {
+            return;
+        }
+        if is_lost {
+            return self.call_revoke(router, incarnation);
+        }
+        self.routes.revoke(self.now(), incarnation);
+        self.fanout(router, Input::LeaseEnded(incarnation));
     }
 
     pub(crate) fn routes_found(&mut self, router: usize, round: u64, users: &[UserId]) {

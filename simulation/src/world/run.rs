@@ -8,7 +8,8 @@ use petrel_protocol::ids::{Device as Kind, UserId};
 use petrel_router::routes::Routes;
 
 use super::clients::Device;
-use super::edge::Edge;
+use super::edge::{ASSERT_MS, Edge};
+use super::faults::Chaos;
 use super::persist::Persist;
 use super::store::Store;
 use super::trace::{About, Trace};
@@ -106,7 +107,7 @@ pub fn run(plan: &Plan) -> Report {
 impl World {
     fn new(plan: &Plan) -> Self {
         let mut random = Random::new(plan.seed);
-        let faults = if plan.is_calm { Faults::none() } else { Faults::draw(&mut random) };
+        let mut faults = if plan.is_calm { Faults::none() } else { Faults::draw(&mut random) };
         let size = Size {
             users: random.between(2, 6),
             edges: random.between(1, 4) as usize,
@@ -116,7 +117,12 @@ impl World {
             pause_us: 10_000 << random.below(6),
             is_atomic: random.coin(),
             are_routes_apart: random.coin(),
+            assert_ms: if random.coin() { ASSERT_MS } else { u64::MAX / 2 },
         };
+        if size.assert_ms != ASSERT_MS {
+            // Nothing else would find what it drops.
+            faults.chaos.retain(|chaos| *chaos != Chaos::RoutesDropped);
+        }
         let clients_repair = random.below(4) != 0;
         let config = client_config(&mut random, &faults, clients_repair);
         let mut world = Self {

@@ -37,7 +37,8 @@ pub(crate) type Owner = (SessionId, u32);
 #[derive(Debug)]
 pub(crate) enum Told {
     Published(u64, Outcome),
-    Claimed(SessionId, Option<ClaimReply>),
+    /// With the epoch under which it was claimed.
+    Claimed(SessionId, u64, Option<ClaimReply>),
     Synced(SessionId, Option<SyncReply>),
     History(SessionId, Option<Range>),
     Resolved(SessionId, Option<ResolveReply>),
@@ -193,7 +194,8 @@ impl World {
                     self.note(About::all(), || format!("{id} is closed: {reason}"));
                     self.close(id);
                 }
-                Output::Claim => self.call_claim(id),
+                Output::Claim => self.call_claim(id, false),
+                Output::Assert => self.call_claim(id, true),
                 Output::Sync(request) => self.call_sync(id, request),
                 Output::History(request) => self.call_history(id, request),
                 Output::Resolve(request) => self.call_resolve(id, request),
@@ -361,7 +363,11 @@ impl World {
                     self.publications(&owners, told);
                 }
             }
-            Told::Claimed(session, reply) => self.input(session, Input::Claimed(reply)),
+            Told::Claimed(session, epoch, reply) => {
+                if epoch == self.edges[id.edge].epoch {
+                    self.input(session, Input::Claimed(reply));
+                }
+            }
             Told::Synced(session, reply) => self.input(session, Input::Synced(reply)),
             Told::History(session, range) => self.input(session, Input::History(range)),
             Told::Resolved(session, reply) => self.input(session, Input::Resolved(reply)),
