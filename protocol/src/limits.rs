@@ -190,6 +190,10 @@ pub const LINK_BACKOFF_MS_MAX: u64 = 2_000;
 pub const LINK_PING_MS: u64 = 1_000;
 /// A link whose ping is not answered for this long is closed.
 pub const LINK_PONG_MS_MAX: u64 = 2_000;
+/// Processes of one service that are called. Beyond: the others are left out.
+pub const LINK_POOL_MAX: usize = 64;
+/// A process that failed a call is passed over for this long, while there are others.
+pub const LINK_SKIP_MS: u64 = 1_000;
 /// A call that decides over a lease is given up after this long.
 pub const LEASE_CALL_MS_MAX: u64 = LEASE_RENEW_MS;
 
@@ -201,6 +205,8 @@ pub const PASSWORD_BYTES_MAX: usize = 128;
 pub const HTTP_BODY_BYTES_MAX: usize = 16 << 10;
 /// HTTP connections held at once. Beyond: new ones wait in the listener's backlog.
 pub const HTTP_CONNECTIONS_MAX: usize = 1_024;
+/// Connections to a service's health address held at once. Beyond: new ones wait in the listener's backlog.
+pub const HEALTH_CONNECTIONS_MAX: usize = 64;
 /// An HTTP request's head that is not complete after this long, or a connection idle this long, is closed.
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
 /// An HTTP request's body that is not complete after this long is answered with 408.

@@ -10,10 +10,12 @@
 
 mod metrics;
 mod outbox;
+mod pool;
 mod remote;
 mod server;
 mod wire;
 
+pub use pool::Pool;
 pub use remote::{BadAddress, Remote};
 pub use server::{Server, Services};
 

@@ -4,4 +4,5 @@ mod bounds;
 mod calls;
 mod ends;
 mod garbage;
+mod pool;
 mod support;
