@@ -1,0 +1,131 @@
+//! The main function of a service: what it was told, signals, health, and the order of its end.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use sd_notify::NotifyState;
+use serde::de::DeserializeOwned;
+use tokio::runtime::{Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::Documented;
+use crate::watchdog::{Watchdog, tell};
+use crate::{BAD_START, Readiness, health};
+
+/// What a service runs in. Signals are caught from its beginning on, so that an early one ends it in order too.
+pub struct Daemon {
+    runtime: Runtime,
+    readiness: Readiness,
+    stopped: watch::Receiver<bool>,
+}
+
+/// Reads the configuration and runs `serve` with it. `serve` returns when it was told to end and has, or with one line
+/// that says why it cannot work and what to do.
+pub fn run<T: DeserializeOwned>(
+    documented: &Documented,
+    told: &ArgMatches,
+    health: impl FnOnce(&T) -> SocketAddr,
+    serve: impl FnOnce(T, &Daemon) -> Result<(), String>,
+) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn,pulsar=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let done = documented.read::<T>(told).and_then(|config| {
+        let daemon = Daemon::start(health(&config))?;
+        let done = serve(config, &daemon);
+        tell(&[NotifyState::Stopping]);
+        done
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            tell(&[NotifyState::Status(&text)]);
+            eprintln!("{}: {text}", documented.program());
+            ExitCode::from(BAD_START)
+        }
+    }
+}
+
+impl Daemon {
+    fn start(health: SocketAddr) -> Result<Self, String> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("petrel-links").enable_all().build();
+        let runtime =
+            runtime.map_err(|e| format!("cannot start a thread: {e}; check the limits on threads"))?;
+        let readiness = Readiness::default();
+        let (stop, stopped) = watch::channel(false);
+        {
+            let _runtime = runtime.enter();
+            for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+                let mut signal = signal(kind).map_err(|e| format!("cannot catch signals: {e}"))?;
+                let stop = stop.clone();
+                runtime.spawn(async move {
+                    while signal.recv().await.is_some() {
+                        stop.send_replace(true);
+                    }
+                });
+            }
+        }
+        let addr = health::serve(runtime.handle(), health, readiness.clone()).map_err(|e| {
+            format!("health cannot be served at {health}: {e}; choose another address with --health")
+        })?;
+        tracing::info!("health, readiness and metrics at http://{addr}");
+        Ok(Self { runtime, readiness, stopped })
+    }
+
+    /// Where links and short work run. Nothing that blocks.
+    pub fn runtime(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
+    /// What `/readyz` shows.
+    pub fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
+    /// Runs `future` to its end, unless the service is told to end first.
+    pub fn until_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut stopped = self.stopped.clone();
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = future => Some(done),
+                _ = stopped.wait_for(|stopped| *stopped) => None,
+            }
+        })
+    }
+
+    /// Waits for `future` as for a part that is named by `/readyz`, `status` and the log. None: told to end.
+    pub fn wait_for<T>(&self, part: &'static str, why: &str, future: impl Future<Output = T>) -> Option<T> {
+        self.readiness.waits_for(part, why);
+        tell(&[NotifyState::Status(&format!("waits for {part}: {why}"))]);
+        let done = self.until_stopped(future)?;
+        self.readiness.has(part);
+        Some(done)
+    }
+
+    /// The service works: says so, and watches it, until it is told to end. `is_turning` says whether every main loop has
+    /// gone round since it was asked before.
+    pub fn serve(&self, is_turning: impl Fn() -> bool + Send + 'static) -> Result<(), String> {
+        let watchdog = Watchdog::start(self.readiness.clone(), is_turning);
+        let _watchdog =
+            watchdog.map_err(|e| format!("cannot start a thread: {e}; check the limits on threads"))?;
+        tell(&[NotifyState::Ready, NotifyState::Status("serves")]);
+        tracing::info!("ready");
+        self.until_stopped(std::future::pending::<()>());
+        tell(&[NotifyState::Stopping, NotifyState::Status("drains")]);
+        tracing::info!("stopping: nothing new is taken, what is under way settles");
+        Ok(())
+    }
+
+    /// Runs `future` to its end: for what is stopped in order.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+}
