@@ -194,6 +194,24 @@ struct Work {
     used_at: u32,
 }
 
+impl Work {
+    /// Whether nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.publishing.is_empty()
+            && self.unstored == 0
+            && self.held.is_empty()
+            && self.window.is_empty()
+            && self.sync.is_idle()
+            && self.resolving.is_empty()
+            && !self.is_history_pending
+    }
+
+    /// Whether, besides, nothing is remembered.
+    fn is_blank(&self) -> bool {
+        self.is_idle() && self.statuses.is_empty() && self.window.is_blank()
+    }
+}
+
 impl Session {
     /// A session of `user` on `device` that was just connected with a token of this version.
     pub fn new(now: Now, user: UserId, device: Device, token_version: u32) -> Self {
@@ -327,15 +345,8 @@ impl Session {
             if unused_ms > CREDIT_MS_MAX && work.publishing.is_empty() {
                 shared.unstored -= std::mem::take(&mut work.unstored);
             }
-            let is_idle = work.publishing.is_empty()
-                && work.unstored == 0
-                && work.held.is_empty()
-                && work.window.is_empty()
-                && work.sync.is_idle()
-                && work.resolving.is_empty()
-                && !work.is_history_pending;
             // The latest statuses and acks stay for a while after the last use.
-            if is_idle && quarters_now.wrapping_sub(work.used_at) > 8 {
+            if work.is_idle() && quarters_now.wrapping_sub(work.used_at) > 8 {
                 self.work = None;
             }
         }

@@ -162,6 +162,8 @@ impl Session {
         if !std::mem::replace(&mut self.is_ready, true) {
             out.packet(MsgType::Ready, &Ready { user_id: user.0, server_time: now.wall_ms });
         }
+        // A device that lacked nothing has nothing to remember: where very many log in, this is most of their memory.
+        self.work.take_if(|work| work.is_blank());
     }
 
     /// The answer to a client's own request for a range.

@@ -504,6 +504,18 @@ fn a_silent_client_is_pinged_then_closed() {
 }
 
 #[test]
+fn a_session_that_lacked_nothing_holds_no_memory_once_it_is_ready() {
+    assert!(World::live().session.work.is_none());
+    // What was sent before READY is remembered.
+    let mut world = World::new();
+    world.give(Input::Start);
+    world.give(Input::Claimed(Some(ClaimReply::default())));
+    assert_eq!(kinds(&world.send(1)), []);
+    assert_eq!(kinds(&world.give(Input::Synced(Some(SyncReply::default())))), [MsgType::Ready]);
+    assert!(world.session.work.is_some());
+}
+
+#[test]
 fn an_idle_session_holds_no_memory_of_what_is_done() {
     let mut world = World::live();
     world.push(1);

@@ -136,6 +136,10 @@ impl Held {
 pub(super) struct Statuses(VecDeque<(u64, i32)>);
 
 impl Statuses {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether `status` is news for this message, which it then is no more.
     pub(super) fn rise(&mut self, key: u64, status: i32) -> bool {
         if let Some(i) = self.0.iter().rposition(|(k, _)| *k == key) {

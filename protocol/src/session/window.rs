@@ -76,6 +76,11 @@ impl Window {
         self.entries.is_empty() && self.read_later.is_empty()
     }
 
+    /// Whether nothing is remembered either.
+    pub(super) fn is_blank(&self) -> bool {
+        self.is_empty() && self.recent.is_empty()
+    }
+
     pub(super) fn has_news(&self) -> bool {
         self.has_news
     }
