@@ -10,6 +10,19 @@ use crate::connection::State;
 use crate::metrics::Metrics;
 use crate::shard::Shard;
 
+/// Room for an answer.
+const RESPONSE_BYTES: usize = 256;
+
+/// What became of an upgrade request.
+enum Asked {
+    /// More of it is to come.
+    Incomplete,
+    /// It was answered otherwise, or its sender is gone.
+    Answered,
+    /// The session is open; the frames begin here.
+    Opened(usize),
+}
+
 impl Shard {
     /// Takes bytes of a connection whose request is not complete.
     pub(crate) fn handshake(&mut self, ring: &mut Ring, id: SocketId, bytes: &mut [u8]) {
@@ -18,21 +31,39 @@ impl Shard {
         else {
             return;
         };
-        // Most requests come whole; a begun one is bounded before it grows.
+        // Most requests come whole, and are read where they are. A begun one is bounded before it grows.
         let mut whole = std::mem::take(begun);
-        if whole.len() + bytes.len() > limits::HANDSHAKE_BYTES_MAX + limits::MESSAGE_BYTES_MAX {
-            return self.refuse(ring, id, &Refusal::TooLarge);
+        let is_begun = !whole.is_empty();
+        if is_begun {
+            if whole.len() + bytes.len() > limits::HANDSHAKE_BYTES_MAX + limits::MESSAGE_BYTES_MAX {
+                return self.refuse(ring, id, &Refusal::TooLarge);
+            }
+            whole.extend_from_slice(bytes);
         }
-        whole.extend_from_slice(bytes);
-        match upgrade::parse_request(&whole) {
-            Ok(None) => {
+        let request = if is_begun { &mut whole[..] } else { &mut *bytes };
+        match self.request(ring, id, request) {
+            Asked::Answered => {}
+            Asked::Incomplete => {
+                let begun = if is_begun { whole } else { bytes.to_vec() };
                 if let Some(connection) = self.connections().get_mut(id.slot as usize) {
-                    connection.state = State::Handshake(whole);
+                    connection.state = State::Handshake(begun);
                 }
             }
+            Asked::Opened(consumed) => {
+                let frames = &mut request[consumed..];
+                if !frames.is_empty() {
+                    self.frames(ring, id, frames);
+                }
+            }
+        }
+    }
+
+    fn request(&mut self, ring: &mut Ring, id: SocketId, bytes: &[u8]) -> Asked {
+        match upgrade::parse_request(bytes) {
+            Ok(None) => return Asked::Incomplete,
+            Ok(Some(Request::Plain(plain))) => self.answer_plain(ring, id, plain.path()),
+            Err(refusal) => self.refuse(ring, id, &refusal),
             Ok(Some(Request::Upgrade(request, consumed))) => {
-                let mut response = Vec::with_capacity(256);
-                upgrade::accept_response(&mut response, &request);
                 let session = if self.is_draining() {
                     Err(Refusal::Unavailable)
                 } else if request.path() != "/websocket" {
@@ -43,21 +74,19 @@ impl Shard {
                 match session {
                     Ok(session) => {
                         Metrics::handshake(101);
-                        if ring.send(id, &response).is_err() {
-                            return ring.abort(id);
+                        let mut response = Vec::with_capacity(RESPONSE_BYTES);
+                        upgrade::accept_response(&mut response, &request);
+                        if ring.send(id, &response).is_ok() {
+                            self.open(ring, id, session);
+                            return Asked::Opened(consumed);
                         }
-                        self.open(ring, id, session);
-                        let rest = &mut whole[consumed..];
-                        if !rest.is_empty() {
-                            self.frames(ring, id, rest);
-                        }
+                        ring.abort(id);
                     }
                     Err(refusal) => self.refuse(ring, id, &refusal),
                 }
             }
-            Ok(Some(Request::Plain(plain))) => self.answer_plain(ring, id, plain.path()),
-            Err(refusal) => self.refuse(ring, id, &refusal),
         }
+        Asked::Answered
     }
 
     fn session_of(&self, token: Option<&str>) -> Result<Session, Refusal> {
@@ -76,7 +105,7 @@ impl Shard {
 
     fn refuse(&mut self, ring: &mut Ring, id: SocketId, refusal: &Refusal) {
         Metrics::handshake(refusal.status());
-        let mut response = Vec::with_capacity(256);
+        let mut response = Vec::with_capacity(RESPONSE_BYTES);
         refusal.encode(&mut response);
         self.answer(ring, id, &response);
     }

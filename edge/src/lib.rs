@@ -2,6 +2,7 @@
 //!
 //! The decisions stand in `petrel_protocol::session`; here they meet sockets, the bus and the calls to the services.
 
+mod calls;
 mod connection;
 mod handshake;
 mod ids;

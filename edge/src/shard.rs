@@ -20,6 +20,7 @@ use petrel_protocol::websocket::{self, Opcode};
 use petrel_ring::{Closed, Handler, Ring, SendError, SocketId};
 
 use crate::Incarnation;
+use crate::calls::Syncs;
 use crate::connection::{Connection, State};
 use crate::ids::IdBlocks;
 use crate::inbox::{Inbox, Told};
@@ -43,11 +44,14 @@ const SPARE_IDS: usize = 256;
 pub(crate) struct Shard {
     number: u16,
     incarnation: Arc<Incarnation>,
-    inbox: Arc<Inbox>,
-    persist: Link<PersistCall>,
-    router: Link<RouterCall>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) persist: Link<PersistCall>,
+    pub(crate) router: Link<RouterCall>,
+    pub(crate) syncs: Syncs,
     keys: Arc<Keys>,
     ids: IdBlocks,
+    /// By slot; as large as the ring's table from the start, since a vector that grew would leave its former selves
+    /// behind. Slots that were never used take no memory.
     connections: Vec<Connection>,
     shared: Shared,
     out: Outputs,
@@ -57,7 +61,7 @@ pub(crate) struct Shard {
     flush_later: Vec<SocketId>,
     waiting_for_ids: Vec<SocketId>,
     sessions: u32,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
     websocket: websocket::Config,
     started: Instant,
     now: Now,
@@ -90,6 +94,7 @@ impl Shard {
             inbox: parts.inbox,
             persist: parts.persist,
             router: parts.router,
+            syncs: Syncs::default(),
             keys: parts.keys,
             ids: parts.ids,
             connections: Vec::new(),
@@ -119,6 +124,7 @@ impl Shard {
     pub(crate) fn run(mut self, mut ring: Ring) -> std::io::Result<()> {
         self.read_clock();
         self.refill_ids();
+        self.connections.reserve_exact(ring.capacity() as usize);
         while !self.is_done(&ring) {
             let wait = self.next_timer().saturating_duration_since(Instant::now());
             ring.turn(Some(wait), &mut self)?;
@@ -142,7 +148,7 @@ impl Shard {
             Now { mono_ms: self.started.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 };
     }
 
-    fn address(&self, id: SocketId) -> Address {
+    pub(crate) fn address(&self, id: SocketId) -> Address {
         Address {
             edge: self.incarnation.edge,
             shard: self.number,
@@ -152,7 +158,7 @@ impl Shard {
         }
     }
 
-    fn connection(&mut self, id: SocketId) -> Option<&mut Connection> {
+    pub(crate) fn connection(&mut self, id: SocketId) -> Option<&mut Connection> {
         self.connections.get_mut(id.slot as usize).filter(|c| c.generation == id.generation)
     }
 
@@ -211,34 +217,6 @@ impl Shard {
             }
         }
         self.out.clear(actions);
-    }
-
-    fn call(&mut self, id: SocketId, call: Output) {
-        let inbox = Arc::clone(&self.inbox);
-        match call {
-            Output::Claim | Output::Assert => {
-                let (address, now) = (self.address(id), self.now);
-                let Some(session) = self.connection(id).and_then(Connection::session) else { return };
-                let claim = session.claim(now, address, matches!(call, Output::Assert));
-                let tell = move |r: Result<_, _>| inbox.tell(Told::Claimed(id, address.epoch, r.ok()));
-                let reply = Reply::new(tell);
-                self.router.call(RouterCall::Claim(claim, reply));
-            }
-            Output::Sync(request) => {
-                self.metrics.syncs.inc();
-                let reply = Reply::new(move |r: Result<_, _>| inbox.tell(Told::Synced(id, r.ok())));
-                self.persist.call(PersistCall::Sync(request, reply));
-            }
-            Output::History(request) => {
-                let reply = Reply::new(move |r: Result<_, _>| inbox.tell(Told::History(id, r.ok())));
-                self.persist.call(PersistCall::History(request, reply));
-            }
-            Output::Resolve(request) => {
-                let reply = Reply::new(move |r: Result<_, _>| inbox.tell(Told::Resolved(id, r.ok())));
-                self.persist.call(PersistCall::Resolve(request, reply));
-            }
-            _ => unreachable!("only calls are given here"),
-        }
     }
 
     fn send(&self, ring: &mut Ring, id: SocketId, packet: &[u8]) {
@@ -332,7 +310,10 @@ impl Shard {
                 self.input(ring, id, Input::Claimed(reply));
             }
             Told::Claimed(..) => {}
-            Told::Synced(id, reply) => self.input(ring, id, Input::Synced(reply)),
+            Told::Synced(id, reply) => {
+                self.sync_answered();
+                self.input(ring, id, Input::Synced(reply));
+            }
             Told::History(id, range) => self.input(ring, id, Input::History(range)),
             Told::Resolved(id, reply) => self.input(ring, id, Input::Resolved(reply)),
             Told::IdsReady => {

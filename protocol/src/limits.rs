@@ -75,6 +75,9 @@ pub const SESSION_HELD_MAX: usize = 64;
 pub const SESSION_STATUSES: usize = 32;
 /// Messages that a session acknowledged lately, kept so that a read receipt needs no look-up.
 pub const SESSION_RECENT_ACKS: usize = 64;
+/// Syncs of one shard that persist is asked for at a time. Beyond: they wait in the shard, one for each session at most, so
+/// that a storm of connects neither fills persist's queue nor is refused by it.
+pub const SHARD_SYNCS_MAX: usize = 32;
 /// Messages waiting in a shard's inbox. Beyond: sessions are marked dirty instead.
 pub const SHARD_INBOX_MAX: usize = 16_384;
 
