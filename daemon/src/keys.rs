@@ -142,8 +142,8 @@ fn fresh(taken: &[String]) -> Result<(String, Value), String> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).map_err(|e| format!("the system gives no random bytes: {e}"))?;
     let days = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
-    let id =
-        (0..).map(|n| format!("d{days}-{n}")).find(|id| !taken.contains(id)).expect("numbers do not end");
+    let mut ids = (0..=taken.len()).map(|n| format!("d{days}-{n}"));
+    let id = ids.find(|id| !taken.contains(id)).expect("one of more than are taken is free");
     let keys =
         serde_json::from_str(&Keys::with_new_key(&id, secret).to_json()).expect("what was just written");
     Ok((id, keys))
@@ -211,12 +211,12 @@ mod tests {
                 .expect_err("refused")
                 .contains("keys use")
         );
-        let list = run(What::List { file: file.clone() }).expect("listed");
-        let first = list.split(' ').next().expect("an id").to_owned();
-        assert!(list.contains(&format!("{id} signs")), "{list}");
+        let shown = run(What::List { file: file.clone() }).expect("listed");
+        let first = shown.split(' ').next().expect("an id").to_owned();
+        assert!(shown.contains(&format!("{id} signs")), "{shown}");
         run(What::Remove { file: file.clone(), id: first }).expect("removed");
-        let last = read(&file).expect("read");
-        assert!(last.verify(&old.sign(&CLAIMS), 1, Kind::Access).is_err(), "its tokens end");
+        let rest = read(&file).expect("read");
+        assert!(rest.verify(&old.sign(&CLAIMS), 1, Kind::Access).is_err(), "its tokens end");
         assert!(run(What::Use { file, id: "other".to_owned() }).expect_err("refused").contains(&id));
     }
 }

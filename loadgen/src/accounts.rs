@@ -128,7 +128,23 @@ impl Accounts {
 
 /// The token of one user's device, minted with the key of a data folder.
 pub fn mint_one(data: &Path, user: UserId, device: Device) -> Result<String, AccountsError> {
-    Ok(mint(&read_keys(data)?, user, device))
+    Ok(Minter::read(data)?.token(user, device))
+}
+
+/// Mints tokens with the keys of a data folder.
+#[derive(Debug)]
+pub struct Minter(Keys);
+
+impl Minter {
+    /// Reads the keys.
+    pub fn read(data: &Path) -> Result<Self, AccountsError> {
+        read_keys(data).map(Self)
+    }
+
+    /// A fresh token of one user's device.
+    pub fn token(&self, user: UserId, device: Device) -> String {
+        mint(&self.0, user, device)
+    }
 }
 
 /// Logs a name in, registering it where it is new. Returns the user, the token and the edge's URL.

@@ -9,7 +9,9 @@ use petrel_protocol::ids::Device;
 
 use crate::chat::{self, Chat};
 use crate::idle::{self, Idle};
+use crate::million::{self, Hold};
 use crate::run::{self, Options, RunError};
+use crate::storm::{self, Storm};
 use crate::workers;
 
 /// Many clients that measure Petrel and prove that nothing was lost.
@@ -25,8 +27,15 @@ enum Command {
     /// Runs a scenario and judges it. Exit code 0: clean; 1: a violation; 2: it could not be run; 3: the generator lagged,
     /// so that its numbers mean nothing.
     Run(Run),
-    /// Measures what an idle, logged-in connection costs the server in memory. Exit code 1: above --bytes-max.
+    /// Measures what an idle, logged-in connection costs the server in memory: the least-squares slope of many readings.
+    /// Exit code 1: above --bytes-max.
     Idle(IdleArgs),
+    /// Holds very many connections at once, sends messages between some, watches the heartbeats, and closes them in stages.
+    /// Exit code 1: something is not as it should be.
+    Hold(HoldArgs),
+    /// Everybody reconnects at once, again and again, while others go on talking. Without --data it only connects, to any
+    /// WebSocket server. Exit code 1: somebody was refused or dropped, or a message did not arrive.
+    Storm(StormArgs),
     /// Chats by hand: lines that are typed are sent; /read, /recall and /quit are commands.
     Chat(ChatArgs),
     /// A part of a run that takes several processes.
@@ -70,23 +79,23 @@ struct Run {
 
 #[derive(Debug, Args)]
 struct IdleArgs {
-    /// Connections at most.
-    #[arg(long, default_value_t = 15_000)]
-    connections: u32,
-    /// The number of connections at which the slope begins.
+    /// Connections at the first reading.
     #[arg(long, default_value_t = 5_000)]
     from: u32,
-    /// The first user's id; fresh ones where it is not given.
-    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    /// Connections at the last.
+    #[arg(long, default_value_t = 15_000)]
+    connections: u32,
+    /// Readings.
+    #[arg(long, default_value_t = 21)]
+    readings: u32,
+    /// The first user's id.
+    #[arg(long, default_value_t = CROWD_FIRST_USER)]
     first_user: u64,
     /// Connections opened a second.
-    #[arg(long, default_value_t = 500.0)]
+    #[arg(long, default_value_t = 2_000.0)]
     ramp: f64,
-    /// Connections from one source address.
-    #[arg(long, default_value_t = 12_000)]
-    per_source: u32,
     /// Seconds that the server is left alone before its memory is read.
-    #[arg(long, default_value_t = 20.0)]
+    #[arg(long, default_value_t = 1.0)]
     settle: f64,
     /// Bytes a connection above which the exit code is 1.
     #[arg(long, default_value_t = 256.0)]
@@ -97,6 +106,75 @@ struct IdleArgs {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
+
+#[derive(Debug, Args)]
+struct HoldArgs {
+    /// Connections.
+    #[arg(long, default_value_t = 1_000_000)]
+    connections: u32,
+    /// The first user's id.
+    #[arg(long, default_value_t = CROWD_FIRST_USER)]
+    first_user: u64,
+    /// Connections opened a second, at most.
+    #[arg(long, default_value_t = 1e6)]
+    ramp: f64,
+    /// Messages a second between two clients drawn at random, while all are held.
+    #[arg(long, default_value_t = 100.0)]
+    rate: f64,
+    /// Seconds of them.
+    #[arg(long, default_value_t = 20.0)]
+    messages: f64,
+    /// Seconds for which the heartbeats are watched.
+    #[arg(long, default_value_t = 30.0)]
+    quiet: f64,
+    /// Connections closed a second, at most.
+    #[arg(long, default_value_t = 25_000.0)]
+    leave: f64,
+    /// Resident memory of the server above which the exit code is 1, MB.
+    #[arg(long, default_value_t = 400)]
+    resident_mb_max: u64,
+    /// 99th percentile of the delivery above which the exit code is 1, ms.
+    #[arg(long, default_value_t = 20.0)]
+    delivery_p99_ms_max: f64,
+    #[command(flatten)]
+    place: Place,
+    /// Writes the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct StormArgs {
+    /// Clients that reconnect.
+    #[arg(long, default_value_t = 15_000)]
+    connections: u32,
+    /// How often all of them do.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Clients that talk all the while.
+    #[arg(long, default_value_t = 400)]
+    live: u32,
+    /// Messages a second among them.
+    #[arg(long, default_value_t = 200.0)]
+    rate: f64,
+    /// Seconds of them before the storm.
+    #[arg(long, default_value_t = 5.0)]
+    before: f64,
+    /// The first user's id.
+    #[arg(long, default_value_t = CROWD_FIRST_USER)]
+    first_user: u64,
+    /// Connects under way at a time in each thread of the generator; all of them where it is not given.
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    at_once: u32,
+    #[command(flatten)]
+    place: Place,
+    /// Writes the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Crowds may use the same users again: nothing of a user's past matters to them.
+const CROWD_FIRST_USER: u64 = 1_000_000_000;
 
 #[derive(Debug, Args)]
 struct ChatArgs {
@@ -129,6 +207,8 @@ pub fn main() -> ExitCode {
     let code = match cli.command {
         Command::Run(command) => run_command(&command),
         Command::Idle(command) => idle_command(&command),
+        Command::Hold(command) => hold_command(&command),
+        Command::Storm(command) => storm_command(&command),
         Command::Chat(command) => chat_command(&command),
         Command::Worker => workers::serve().map(|()| 0),
     };
@@ -173,25 +253,69 @@ fn run_command(command: &Run) -> Result<u8, RunError> {
 
 fn idle_command(command: &IdleArgs) -> Result<u8, RunError> {
     let what = Idle {
-        steps: vec![command.from, command.connections],
+        from: command.from,
+        to: command.connections,
+        readings: command.readings,
         first_user: command.first_user,
         ramp_per_s: command.ramp,
-        connections_per_source: command.per_source,
         settle: Duration::from_secs_f64(command.settle),
     };
-    let slope = idle::measure(&what, &command.place.options())?;
-    for step in &slope.steps {
+    let report = idle::measure(&what, &command.place.options())?;
+    for reading in &report.readings {
         println!(
-            "{:>8} connections: {:>8.2} MB resident",
-            step.connections,
-            step.resident_bytes as f64 / 1e6
+            "{:>8} connections: {:>8.3} MB resident, {:>8.3} MB private",
+            reading.connections,
+            reading.resident_bytes as f64 / 1e6,
+            reading.private_bytes as f64 / 1e6
         );
     }
-    println!("{:.0} bytes a connection", slope.bytes_per_connection);
+    let (resident, private) = (report.resident, report.private);
+    println!(
+        "{:.0} ± {:.0} bytes a connection resident, {:.0} ± {:.0} private (least squares, standard error)",
+        resident.bytes, resident.error, private.bytes, private.error
+    );
     if let Some(path) = &command.json {
-        write_json(path, &slope)?;
+        write_json(path, &report)?;
     }
-    Ok(u8::from(slope.bytes_per_connection > command.bytes_max))
+    Ok(u8::from(resident.bytes + 2.0 * resident.error > command.bytes_max))
+}
+
+fn hold_command(command: &HoldArgs) -> Result<u8, RunError> {
+    let what = Hold {
+        connections: command.connections,
+        first_user: command.first_user,
+        ramp_per_s: command.ramp,
+        rate: command.rate,
+        messages: Duration::from_secs_f64(command.messages),
+        quiet: Duration::from_secs_f64(command.quiet),
+        leave_per_s: command.leave,
+        resident_bytes_max: command.resident_mb_max * 1_000_000,
+        delivery_p99_ms_max: command.delivery_p99_ms_max,
+    };
+    let report = million::run(&what, &command.place.options(), |text| eprintln!("{text}"))?;
+    print!("{}", report.summary());
+    if let Some(path) = &command.json {
+        write_json(path, &report)?;
+    }
+    Ok(u8::from(!report.faults.is_empty()))
+}
+
+fn storm_command(command: &StormArgs) -> Result<u8, RunError> {
+    let what = Storm {
+        connections: command.connections,
+        rounds: command.rounds,
+        live: command.live,
+        rate: command.rate,
+        before: Duration::from_secs_f64(command.before),
+        first_user: command.first_user,
+        opening_max: command.at_once,
+    };
+    let report = storm::run(&what, &command.place.options())?;
+    print!("{}", report.summary());
+    if let Some(path) = &command.json {
+        write_json(path, &report)?;
+    }
+    Ok(u8::from(!report.is_clean()))
 }
 
 fn chat_command(command: &ChatArgs) -> Result<u8, RunError> {

@@ -18,6 +18,8 @@ pub struct Usage {
     pub system_s: f64,
     /// Resident memory, bytes.
     pub resident_bytes: u64,
+    /// Of that, what is the process's own: written to, and shared with nobody. 0 where it is unknown.
+    pub private_bytes: u64,
 }
 
 impl Usage {
@@ -33,6 +35,7 @@ impl Usage {
             user_s: self.user_s - before.user_s,
             system_s: self.system_s - before.system_s,
             resident_bytes: self.resident_bytes,
+            private_bytes: self.private_bytes,
         }
     }
 }
@@ -71,6 +74,7 @@ impl Server {
             user_s: value("process_cpu_seconds_total")?,
             system_s: 0.0,
             resident_bytes: value("process_resident_memory_bytes").unwrap_or_default() as u64,
+            private_bytes: 0,
         })
     }
 }
@@ -83,17 +87,25 @@ pub fn usage_of(pid: u32) -> Option<Usage> {
     // The name, in parentheses, may have spaces.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |i: usize| fields.get(i)?.parse::<f64>().ok();
+    // The sum over all mappings is exact; the counters in `statm` may lag by some pages a thread.
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     Some(Usage {
         user_s: ticks(11)? / TICKS_PER_S,
         system_s: ticks(12)? / TICKS_PER_S,
-        resident_bytes: resident(pid)?,
+        resident_bytes: kilobytes(&rollup, "Rss:")?,
+        private_bytes: kilobytes(&rollup, "Private_Dirty:")?,
     })
 }
 
-/// Resident memory. The sum over all mappings is exact; the counters beside it may lag by some pages a thread.
-fn resident(pid: u32) -> Option<u64> {
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
-    let line = rollup.lines().find_map(|l| l.strip_prefix("Rss:"))?;
+/// Memory that the kernel holds for itself, bytes: slabs (sockets and what belongs to them) and page tables. None where
+/// the machine does not say.
+pub fn kernel_bytes() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    Some(kilobytes(&meminfo, "Slab:")? + kilobytes(&meminfo, "PageTables:")?)
+}
+
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|l| l.strip_prefix(name))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 

@@ -138,8 +138,6 @@ const STAGES: [Stage; 6] = [Stage::Ramp, Stage::Load, Stage::Drain, Stage::Gathe
 pub struct Board {
     stage: AtomicU8,
     load_start: AtomicU32,
-    /// Devices of at least this number stay offline.
-    limit: AtomicU32,
     /// By thread.
     pub gauges: Vec<Gauges>,
 }
@@ -173,19 +171,8 @@ impl Board {
         Self {
             stage: AtomicU8::new(Stage::Ramp as u8),
             load_start: AtomicU32::new(0),
-            limit: AtomicU32::new(u32::MAX),
             gauges: (0..threads).map(|_| Gauges::default()).collect(),
         }
-    }
-
-    /// Lets only the first `devices` connect, until this is raised.
-    pub fn limit(&self, devices: u32) {
-        self.limit.store(devices, Ordering::Release);
-    }
-
-    /// Whether this device is within the limit.
-    pub fn is_within_limit(&self, device: u32) -> bool {
-        device < self.limit.load(Ordering::Acquire)
     }
 
     /// The stage that everybody is to be in.

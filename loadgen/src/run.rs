@@ -70,11 +70,21 @@ pub enum RunError {
     #[error(transparent)]
     Worker(#[from] WorkerError),
     /// Nothing to take a slope of.
-    #[error("give at least two numbers of connections, rising")]
+    #[error("give a rising range of connections, and at least three readings")]
     Steps,
-    /// Connections were not all there.
-    #[error("{0} of {1} connections were ready in time")]
-    Ramp(u64, u32),
+    /// Connections of a crowd were not all there.
+    #[error("{ready} of {wanted} connections were ready in time; last fault: {last}")]
+    Crowd {
+        /// Those that were.
+        ready: u32,
+        /// Those that should have been.
+        wanted: u32,
+        /// The last thing that went wrong.
+        last: String,
+    },
+    /// A crowd has no rings.
+    #[error("io_uring is not to be had: {0}")]
+    Ring(std::io::Error),
     /// The server's memory is unknown.
     #[error("the server's memory cannot be read: give its --http URL, or run on its machine with its rights")]
     NoMemory,

@@ -169,6 +169,7 @@ impl Service<RouterCall> for Pool {
             RouterCall::Claim(claim, reply) => self.repeatable(claim, reply, RouterCall::Claim),
             RouterCall::Release(release, reply) => self.repeatable(release, reply, RouterCall::Release),
             RouterCall::Lease(lease, reply) => self.repeatable(lease, reply, RouterCall::Lease),
+            RouterCall::Announce(service, reply) => self.repeatable(service, reply, RouterCall::Announce),
         }
     }
 }

@@ -62,13 +62,6 @@ impl Station {
             // In a closed loop those that were away wait for their turn.
             inner.wake_sender();
         }
-        if stage == Stage::Ramp {
-            for d in 0..inner.devices.len() {
-                if !inner.devices[d].is_wanted && self.board.is_within_limit(inner.devices[d].number) {
-                    inner.want(d, true, now);
-                }
-            }
-        }
         let is_over = stage == Stage::End && inner.close_some(now);
         let mono_ms = self.plan.clock.now().mono_ms;
         for d in 0..inner.devices.len() {

@@ -137,14 +137,14 @@ enum Slot {
 }
 
 impl Device {
-    fn new(number: u32, plan: &Plan, board: &Board) -> Self {
+    fn new(number: u32, plan: &Plan) -> Self {
         let user = number / plan.scenario.devices;
         Self {
             number,
             user,
             client: Client::new(plan.accounts.users[user as usize], Arc::clone(&plan.client)),
             link: Link::Down,
-            is_wanted: board.is_within_limit(number),
+            is_wanted: true,
             resync_connects: 0,
             has_resynced: false,
             hold_until: Stamp::NEVER,
@@ -194,7 +194,7 @@ impl Station {
         let devices = users.flat_map(|user| user * scenario.devices..(user + 1) * scenario.devices);
         let inner = Inner {
             number,
-            devices: devices.map(|device| Device::new(device, &plan, &board)).collect(),
+            devices: devices.map(|device| Device::new(device, &plan)).collect(),
             records: Records::default(),
             measures: Measures::new(plan.phases().len()),
             random: Random::new(scenario.seed.wrapping_mul(0x1_0001).wrapping_add(u64::from(number))),

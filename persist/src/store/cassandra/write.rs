@@ -224,8 +224,7 @@ impl Client {
         let mut batch = Statements::new(BatchType::Unlogged);
         (0..values.len()).for_each(|_| batch.append_statement(statement.prepared.clone()));
         batch.set_is_idempotent(true);
-        let session = self.connection.session();
-        self.measured(statement, session.batch(&batch, values)).await.map(drop)
+        self.measured(statement, self.session.batch(&batch, values)).await.map(drop)
     }
 
     async fn write_recall_row(&self, row: &MessageRow) -> Result<(), StoreError> {
@@ -302,7 +301,6 @@ impl Client {
         let mut batch = Statements::new(BatchType::Unlogged);
         (0..values.len()).for_each(|_| batch.append_statement(statement.prepared.clone()));
         batch.set_is_idempotent(true);
-        let session = self.connection.session();
-        self.measured(statement, session.batch(&batch, values)).await.map(drop)
+        self.measured(statement, self.session.batch(&batch, values)).await.map(drop)
     }
 }
