@@ -1,5 +1,6 @@
 //! Whether persist can work, and if not, which part of it waits for what. `/readyz` shows it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -53,7 +54,9 @@ pub(crate) struct Health(Arc<(Mutex<State>, Condvar)>);
 
 #[derive(Debug)]
 struct State {
-    status: Status,
+    /// What waits, and why.
+    waiting: BTreeMap<&'static str, String>,
+    failure: Option<String>,
     /// It has been ready once: what waits now, works again by itself.
     has_started: bool,
     logged_at: Option<Instant>,
@@ -62,26 +65,32 @@ struct State {
 /// A trouble that lasts is said this often.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
-/// The part that every store belongs to.
+/// The store: it cannot be opened, or what has to be read or written is tried again.
 pub(crate) const STORE: &str = "store";
 
 impl Default for Health {
     fn default() -> Self {
-        let status = Status::Waiting { part: STORE, why: "it is being opened".to_owned() };
-        Self(Arc::new((Mutex::new(State { status, has_started: false, logged_at: None }), Condvar::new())))
+        let waiting = BTreeMap::from([(STORE, "it is being opened".to_owned())]);
+        let state = State { waiting, failure: None, has_started: false, logged_at: None };
+        Self(Arc::new((Mutex::new(state), Condvar::new())))
     }
 }
 
 impl Health {
     pub(crate) fn status(&self) -> Status {
-        self.state().status.clone()
+        let state = self.state();
+        if let Some(why) = &state.failure {
+            return Status::Failed(why.clone());
+        }
+        let waiting = state.waiting.iter().next();
+        waiting.map_or(Status::Ready, |(part, why)| Status::Waiting { part, why: why.clone() })
     }
 
     /// Everything is open.
     pub(crate) fn started(&self) {
         let mut state = self.state();
         state.has_started = true;
-        state.status = Status::Ready;
+        state.waiting.clear();
         self.0.1.notify_all();
     }
 
@@ -92,41 +101,57 @@ impl Health {
             tracing::warn!("persist waits for its {part}: {why}");
             state.logged_at = Some(Instant::now());
         }
-        state.status = Status::Waiting { part, why };
+        state.waiting.insert(part, why);
     }
 
-    /// This part works again.
+    /// This part works again. Before everything is open, that alone says nothing.
     pub(crate) fn works(&self, part: &'static str) {
         let mut state = self.state();
-        if matches!(state.status, Status::Waiting { part: waiting, .. } if waiting == part) {
+        if state.has_started && state.waiting.remove(part).is_some() {
             tracing::info!("persist has its {part} again");
             state.logged_at = None;
-            if state.has_started {
-                state.status = Status::Ready;
-            }
         }
     }
 
     /// Nothing more is done. With the embedded store the caller of `start` is told instead.
     #[cfg(feature = "cassandra")]
     pub(crate) fn failed(&self, error: &StartError) {
-        let mut state = self.state();
         tracing::error!("persist cannot start: {error}");
-        state.status = Status::Failed(error.to_string());
+        self.state().failure = Some(error.to_string());
         self.0.1.notify_all();
     }
 
     /// Blocks until it has started or failed.
     pub(crate) fn wait_started(&self) -> Result<(), StartError> {
-        let is_open = |state: &mut State| !state.has_started && !matches!(state.status, Status::Failed(_));
+        let is_open = |state: &mut State| !state.has_started && state.failure.is_none();
         let state = self.0.1.wait_while(self.state(), is_open).unwrap_or_else(PoisonError::into_inner);
-        match &state.status {
-            Status::Failed(why) => Err(StartError(why.clone())),
-            _ => Ok(()),
-        }
+        state.failure.clone().map_or(Ok(()), |why| Err(StartError(why)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_ready_when_nothing_waits_any_more() {
+        let health = Health::default();
+        assert!(matches!(health.status(), Status::Waiting { part: STORE, .. }));
+        health.works(STORE);
+        assert!(matches!(health.status(), Status::Waiting { .. }), "works before it is open");
+        health.started();
+        assert_eq!(health.status(), Status::Ready);
+        health.waits(STORE, "a disk is full".to_owned());
+        health.waits("server", "it is down".to_owned());
+        assert_eq!(health.status().to_string(), "server: it is down");
+        health.works("server");
+        assert_eq!(health.status().to_string(), "store: a disk is full");
+        health.works(STORE);
+        assert_eq!(health.status(), Status::Ready);
+        health.wait_started().unwrap();
     }
 }

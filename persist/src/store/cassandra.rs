@@ -6,6 +6,7 @@
 
 mod accounts;
 pub mod config;
+mod connection;
 mod metrics;
 mod read;
 mod schema;
@@ -20,16 +21,12 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use petrel_protocol::limits;
-use scylla::client::execution_profile::ExecutionProfile;
-use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
-use scylla::policies::load_balancing::DefaultPolicy;
-use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use tokio::runtime::{Builder, Runtime};
 
 use self::config::Config;
+use self::connection::Connection;
 use self::metrics::METRICS;
 use self::schema::Failure;
 use self::statements::{Statement, Statements};
@@ -46,7 +43,7 @@ pub(crate) struct Cassandra {
 
 /// What a request needs.
 struct Client {
-    session: Session,
+    connection: Connection,
     statements: Statements,
     health: Health,
     stopping: Stopping,
@@ -63,8 +60,6 @@ impl Drop for DriverRuntime {
     }
 }
 
-/// How often a silent connection is asked for a sign of life, and how long that may take.
-const KEEPALIVE: Duration = Duration::from_secs(2);
 /// The longest pause between two tries.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -85,9 +80,9 @@ impl Cassandra {
         loop {
             match runtime.block_on(Client::open(config, belongs, health, stopping)) {
                 Ok(client) => {
-                    health.works(STORE);
-                    let runtime = Arc::new(DriverRuntime(Some(runtime)));
-                    return Ok(Some(Self { client: Arc::new(client), runtime }));
+                    let client = Arc::new(client);
+                    runtime.spawn(connection::watch(Arc::downgrade(&client)));
+                    return Ok(Some(Self { client, runtime: Arc::new(DriverRuntime(Some(runtime))) }));
                 }
                 Err(Failure::Fatal(error)) => return Err(error),
                 Err(Failure::Wait(why)) => health.waits(
@@ -130,10 +125,11 @@ impl Client {
         health: &Health,
         stopping: &Stopping,
     ) -> Result<Self, Failure> {
-        let session = connect(config).await?;
+        let session = connection::connect(config).await?;
         schema::prepare(&session, config, belongs).await?;
         let statements = Statements::prepare(&session, &config.keyspace).await?;
-        Ok(Self { session, statements, health: health.clone(), stopping: stopping.clone() })
+        let connection = Connection::new(config.clone(), session);
+        Ok(Self { connection, statements, health: health.clone(), stopping: stopping.clone() })
     }
 
     /// One request, tried once.
@@ -142,7 +138,8 @@ impl Client {
         statement: &Statement,
         values: impl SerializeRow,
     ) -> Result<QueryResult, StoreError> {
-        self.measured(statement, self.session.execute_unpaged(&statement.prepared, values)).await
+        let session = self.connection.session();
+        self.measured(statement, session.execute_unpaged(&statement.prepared, values)).await
     }
 
     async fn measured<T, E: fmt::Display>(
@@ -175,35 +172,6 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         METRICS.in_flight.dec();
     }
-}
-
-async fn connect(config: &Config) -> Result<Session, scylla::errors::NewSessionError> {
-    let balancing = DefaultPolicy::builder().token_aware(true);
-    let balancing = match &config.datacenter {
-        Some(datacenter) => balancing.prefer_datacenter(datacenter.clone()),
-        None => balancing,
-    };
-    let profile = ExecutionProfile::builder()
-        .consistency(config.consistency.of_driver())
-        .serial_consistency(Some(config.consistency.serial()))
-        .request_timeout(Some(config.request_timeout))
-        .load_balancing_policy(balancing.build())
-        // What is tried again, and for how long, is decided here.
-        .retry_policy(Arc::new(FallthroughRetryPolicy::new()))
-        .build();
-    let mut builder = SessionBuilder::new()
-        .known_nodes(&config.nodes)
-        .default_execution_profile_handle(profile.into_handle())
-        .connection_timeout(config.request_timeout)
-        .keepalive_interval(KEEPALIVE)
-        .keepalive_timeout(KEEPALIVE)
-        // Tables are looked at by their names alone.
-        .fetch_schema_metadata(false)
-        .tcp_nodelay(true);
-    if let Some((user, password)) = &config.credentials {
-        builder = builder.user(user, password);
-    }
-    builder.build().await
 }
 
 const _: () = assert!(

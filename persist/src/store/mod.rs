@@ -6,6 +6,8 @@ pub(crate) mod cassandra;
 mod embedded;
 mod keys;
 mod rows;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -269,7 +269,8 @@ impl Client {
     where
         T: for<'frame, 'metadata> DeserializeRow<'frame, 'metadata>,
     {
-        let request = self.session.execute_single_page(&statement.prepared, values, page);
+        let session = self.connection.session();
+        let request = session.execute_single_page(&statement.prepared, values, page);
         let (result, after) = self.measured(statement, request).await?;
         let next = match after {
             PagingStateResponse::HasMorePages { state } => Some(state),

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use scylla::client::session::Session;
+use scylla::errors::ExecutionError;
+use scylla::statement::Statement;
 
 use super::config::{Config, Consistency};
 use crate::StartError;
@@ -19,6 +21,8 @@ pub(super) const VERSION: i64 = 1;
 
 /// How long the lock is held at most by somebody who died over it, seconds.
 const LOCK_S: i32 = 60;
+/// What changes the schema may take this long: every node has to agree.
+const DEFINE: Duration = Duration::from_secs(30);
 /// How often the lock is tried.
 const LOCK_RETRY: Duration = Duration::from_millis(300);
 
@@ -114,14 +118,14 @@ pub(super) async fn prepare(session: &Session, config: &Config, belongs: &Belong
     if found.rows_num() == 0 {
         let replication = config.replication.as_cql();
         let create = format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}");
-        session.query_unpaged(create, ()).await?;
+        define(session, create).await?;
     }
     check_replication(session, config).await?;
     let meta = format!(
         "CREATE TABLE IF NOT EXISTS {keyspace}.meta (name text PRIMARY KEY, number bigint, bytes blob) WITH id = {}",
         table_id(keyspace, "meta")
     );
-    session.query_unpaged(meta, ()).await?;
+    define(session, meta).await?;
     let meta = Meta { session, keyspace, serial: config.consistency };
     loop {
         match meta.number(META_VERSION).await? {
@@ -143,11 +147,18 @@ pub(super) async fn prepare(session: &Session, config: &Config, belongs: &Belong
     check_generation(&meta, belongs).await
 }
 
+/// Changes the schema.
+pub(super) async fn define(session: &Session, statement: String) -> Result<(), ExecutionError> {
+    let mut statement = Statement::new(statement);
+    statement.set_request_timeout(Some(DEFINE));
+    session.query_unpaged(statement, ()).await.map(drop)
+}
+
 async fn migrate(session: &Session, keyspace: &str, from: i64, meta: &Meta<'_>) -> Result<(), Failure> {
     for version in from + 1..=VERSION {
         tracing::info!(keyspace, version, "migrating the schema");
         for statement in steps(version) {
-            session.query_unpaged(statement.replace("KS.", &format!("{keyspace}.")), ()).await?;
+            define(session, statement.replace("KS.", &format!("{keyspace}."))).await?;
         }
         meta.set_number(META_VERSION, version).await?;
     }
@@ -252,7 +263,7 @@ impl Meta<'_> {
         query: String,
         values: impl scylla::serialize::row::SerializeRow,
     ) -> Result<bool, Failure> {
-        let mut statement = scylla::statement::Statement::new(query);
+        let mut statement = Statement::new(query);
         statement.set_serial_consistency(Some(self.serial.serial()));
         let rows = self.session.query_unpaged(statement, values).await?.into_rows_result()?;
         let row = rows.first_row::<scylla::value::Row>()?;

@@ -1,1 +1,248 @@
+//! The store on a real server, by its rows: who writes last does not win, and nobody opens what is not theirs.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use petrel_protocol::calls::Account;
+use petrel_protocol::events::Message;
+use petrel_protocol::ids::{ConversationId, Device, Position, UserId};
+use petrel_protocol::sequencer::{Batch, Head, MessageRow, Recall, RowBody};
+
+use super::config::{Consistency, Replication};
+use super::*;
+use crate::store::tests::{
+    GENERATION, belongs, keeps_users_and_devices_apart, pair, writes_again_end_the_same,
+};
+use crate::store::{CursorId, Store};
+
+/// A keyspace, dropped at the end.
+struct Keyspace(Config);
+
+impl Keyspace {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let node = std::env::var("PETREL_TEST_CASSANDRA").unwrap_or_else(|_| "127.0.0.1:9042".into());
+        std::net::TcpStream::connect(&node).unwrap_or_else(|error| {
+            panic!("no Cassandra at {node} ({error}): start it with deploy/local/up")
+        });
+        let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let mut config = Config::new(vec![node], format!("petrel_test_{random:x}_{count}"));
+        config.replication = Replication::Everywhere(1);
+        Self(config)
+    }
+
+    fn try_open(&self, config: &Config, belongs: &Belongs) -> Result<Store, StartError> {
+        assert_eq!(self.0.keyspace, config.keyspace);
+        let opened = Cassandra::open(config, belongs, &Health::default(), &Stopping::default())?;
+        Ok(Store::Cassandra(opened.expect("nobody stops it")))
+    }
+
+    fn open(&self) -> Store {
+        self.try_open(&self.0, &belongs(GENERATION)).unwrap()
+    }
+
+    fn run(&self, statement: &str) {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let statement = statement.replace("KS", &self.0.keyspace);
+        runtime.block_on(async {
+            schema::define(&connection::connect(&self.0).await.unwrap(), statement).await.unwrap();
+        });
+    }
+}
+
+impl Drop for Keyspace {
+    fn drop(&mut self) {
+        self.run("DROP KEYSPACE IF EXISTS KS");
+    }
+}
+
+fn head(applied: u64, seq: u64) -> Batch {
+    let position = Position { generation: GENERATION, ledger: 0, entry: applied, index: 0 };
+    let head = Head { position, seq, applied, visible: seq, edge_time_ms: 1_000 + applied };
+    Batch { heads: vec![(pair(), head)], ..Batch::default() }
+}
+
+fn message(applied: u64, seq: u64, content: &str) -> MessageRow {
+    let message = Message { msg_id: 100 + seq, content: content.into(), ..Message::default() };
+    MessageRow {
+        conversation: pair(),
+        seq,
+        applied,
+        sender: UserId(1),
+        device: 1,
+        edge_time_ms: 1_000,
+        visible: seq,
+        body: RowBody::Message(message),
+    }
+}
+
+fn commit(store: &Store, batch: Batch) {
+    store.commit(&[Arc::new(batch)]).unwrap();
+}
+
+/// Seq, content and whether it was recalled.
+fn rows(store: &Store, from: u64, to: u64) -> Vec<(u64, String, bool)> {
+    let mut rows = Vec::new();
+    let mut take = |shown: crate::store::ShownRow| {
+        let content = match shown.row.body {
+            RowBody::Message(message) => message.content,
+            RowBody::Recall(_) => "recall".to_owned(),
+        };
+        rows.push((shown.row.seq, content, shown.is_recalled));
+        true
+    };
+    store.rows(pair(), from, to, &mut take).unwrap();
+    rows
+}
+
+#[test]
+fn writes_again_end_the_same_as_the_store_gives_them_back() {
+    let keyspaces = [Keyspace::new(), Keyspace::new()];
+    let disturbed = keyspaces[1].open();
+    writes_again_end_the_same(&keyspaces[0].open(), &|| disturbed.clone());
+}
+
+#[test]
+fn tables_keep_users_and_devices_apart() {
+    keeps_users_and_devices_apart(&Keyspace::new().open());
+}
+
+#[test]
+fn a_late_head_of_a_reader_that_was_replaced_does_not_win() {
+    let keyspace = Keyspace::new();
+    let (old, new) = (keyspace.open(), keyspace.open());
+    commit(&old, head(1, 1));
+    commit(&new, head(3, 2));
+    // The old reader was stopped over this write, and goes on now.
+    commit(&old, head(2, 2));
+    let found = new.heads(&[pair()]).unwrap()[0].unwrap();
+    assert_eq!((found.applied, found.seq, found.position.entry), (3, 2, 3));
+    // The same event again changes nothing, however often.
+    commit(&old, head(3, 2));
+    assert_eq!(new.heads(&[pair()]).unwrap()[0].unwrap(), found);
+}
+
+#[test]
+fn a_late_insert_does_not_undo_a_recall() {
+    let keyspace = Keyspace::new();
+    let store = keyspace.open();
+    let position = Position { generation: GENERATION, ledger: 0, entry: 2, index: 0 };
+    let recall = Recall { conversation: pair(), target_seq: 1, applied: 2, position, seq: 2 };
+    let recalled = || Batch { recalls: vec![recall], ..Batch::default() };
+    let inserted = || Batch { messages: vec![message(1, 1, "secret")], ..Batch::default() };
+    // The mark alone is no message.
+    commit(&store, recalled());
+    assert_eq!(rows(&store, 1, 9), []);
+    for batch in [inserted(), recalled(), inserted()] {
+        commit(&store, batch);
+        assert_eq!(rows(&store, 1, 9), [(1, String::new(), true)]);
+    }
+}
+
+#[test]
+fn cursors_are_maxima_below_the_head_whoever_writes_them() {
+    let keyspace = Keyspace::new();
+    let (one, other) = (keyspace.open(), keyspace.open());
+    commit(&one, head(5, 5));
+    let id = CursorId { user: UserId(1), device: Some(Device::Web), conversation: pair() };
+    let cursor = |store: &Store| store.cursors(UserId(1), Device::Web, pair(), pair()).unwrap();
+    for (store, seq, expected) in [(&one, 3, 3), (&other, 2, 3), (&other, 900, 5), (&one, 4, 5)] {
+        store.advance(&[(id, seq)], &|_| None).unwrap();
+        assert_eq!(cursor(store), [(pair(), expected)]);
+    }
+    // A conversation without a head has no seqs to be beyond.
+    let foreign = ConversationId::of_users(UserId(1), UserId(9));
+    one.advance(&[(CursorId { conversation: foreign, ..id }, 7)], &|_| None).unwrap();
+    assert_eq!(one.cursors(UserId(1), Device::Web, foreign, foreign).unwrap(), []);
+}
+
+#[test]
+fn rows_are_read_across_pages_and_buckets_as_far_as_they_are_wanted() {
+    let keyspace = Keyspace::new();
+    let store = keyspace.open();
+    let messages = (900..=2_100).map(|seq| message(seq, seq, &format!("message {seq}"))).collect();
+    commit(&store, Batch { messages, ..Batch::default() });
+    let all = rows(&store, 1, 5_000);
+    assert!(all.iter().map(|row| row.0).eq(900..=2_100));
+    assert_eq!(all[0].1, "message 900");
+    assert!(rows(&store, 1_020, 1_030).iter().map(|row| row.0).eq(1_020..=1_030));
+    let mut seen = 0;
+    let take = &mut |_| {
+        seen += 1;
+        seen < 150
+    };
+    store.rows(pair(), 1_000, 5_000, take).unwrap();
+    assert_eq!(seen, 150);
+}
+
+#[test]
+fn a_newer_schema_is_left_alone() {
+    let keyspace = Keyspace::new();
+    drop(keyspace.open());
+    keyspace.run(&format!("INSERT INTO KS.meta (name, number) VALUES ('{}', 99)", schema::META_VERSION));
+    let error = keyspace.try_open(&keyspace.0, &belongs(GENERATION)).err().unwrap().to_string();
+    assert!(error.contains("schema version 99") && error.contains("start the newer version"), "{error}");
+}
+
+#[test]
+fn another_log_is_an_error() {
+    let keyspace = Keyspace::new();
+    drop(keyspace.open());
+    drop(keyspace.open());
+    // A log that was wiped begins with the same number again, and has another id.
+    let wiped = Belongs { generation_id: [8; 16], ..belongs(GENERATION) };
+    for other in [wiped, belongs(GENERATION + 1)] {
+        let error = keyspace.try_open(&keyspace.0, &other).err().unwrap().to_string();
+        assert!(
+            error.contains("belongs to generation 5 (0707") && error.contains("name an empty keyspace"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn processes_that_start_at_once_create_one_schema() {
+    let keyspace = Keyspace::new();
+    std::thread::scope(|scope| {
+        let opened: Vec<_> = (0..3).map(|_| scope.spawn(|| keyspace.open())).collect();
+        for (n, opened) in (1..).zip(opened) {
+            let store = opened.join().unwrap();
+            commit(&store, head(n, n));
+            assert_eq!(store.heads(&[pair()]).unwrap()[0].unwrap().applied, n);
+        }
+    });
+}
+
+#[test]
+fn one_replica_is_not_asked_where_there_are_more() {
+    let keyspace = Keyspace::new();
+    let config = Config { consistency: Consistency::One, ..keyspace.0.clone() };
+    drop(keyspace.try_open(&config, &belongs(GENERATION)).unwrap());
+    keyspace.run("ALTER KEYSPACE KS WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}");
+    let error = keyspace.try_open(&config, &belongs(GENERATION)).err().unwrap().to_string();
+    assert!(error.contains("has 3 replicas") && error.contains("set LOCAL_QUORUM"), "{error}");
+}
+
+#[test]
+fn a_name_is_taken_once_and_a_span_of_ids_too() {
+    let keyspace = Keyspace::new();
+    let (one, other) = (keyspace.open(), keyspace.open());
+    let account =
+        |user| Account { user, username: "ann".into(), password_hash: "hash".into(), token_version: 0 };
+    assert!(one.create_account(&account(7), 5).unwrap());
+    assert!(!other.create_account(&account(8), 5).unwrap());
+    assert!(
+        one.create_account(&account(7), 5).unwrap(),
+        "a try again of the same account is the same account"
+    );
+    assert_eq!(other.find_account("ann").unwrap().unwrap().user, 7);
+    assert_eq!(one.snowflake_mark(3).unwrap(), 0);
+    assert_eq!(one.move_snowflake_mark(3, 0, 1_000).unwrap(), None);
+    assert_eq!(other.move_snowflake_mark(3, 0, 1_000).unwrap(), Some(1_000));
+    assert_eq!(other.move_snowflake_mark(3, 1_000, 2_000).unwrap(), None);
+    assert_eq!(one.move_snowflake_mark(3, 1_000, 2_500).unwrap(), Some(2_000));
+    assert_eq!(one.snowflake_mark(4).unwrap(), 0, "another worker has a mark of its own");
+    let raised = [&one, &other].map(|store| store.raise_token_version(UserId(7)).unwrap());
+    assert_eq!(raised, [1, 2]);
+    assert_eq!(one.find_account("ann").unwrap().unwrap().token_version, 2);
+}

@@ -224,7 +224,8 @@ impl Client {
         let mut batch = Statements::new(BatchType::Unlogged);
         (0..values.len()).for_each(|_| batch.append_statement(statement.prepared.clone()));
         batch.set_is_idempotent(true);
-        self.measured(statement, self.session.batch(&batch, values)).await.map(drop)
+        let session = self.connection.session();
+        self.measured(statement, session.batch(&batch, values)).await.map(drop)
     }
 
     async fn write_recall_row(&self, row: &MessageRow) -> Result<(), StoreError> {
@@ -301,6 +302,7 @@ impl Client {
         let mut batch = Statements::new(BatchType::Unlogged);
         (0..values.len()).for_each(|_| batch.append_statement(statement.prepared.clone()));
         batch.set_is_idempotent(true);
-        self.measured(statement, self.session.batch(&batch, values)).await.map(drop)
+        let session = self.connection.session();
+        self.measured(statement, session.batch(&batch, values)).await.map(drop)
     }
 }

@@ -18,6 +18,11 @@ impl Place {
         std::net::TcpStream::connect(&node).unwrap_or_else(|error| {
             panic!("no Cassandra at {node} ({error}): start it with deploy/local/up")
         });
+        Self::at(node)
+    }
+
+    /// On this server, which need not run yet.
+    pub(crate) fn at(node: String) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let random = dir.path().file_name().unwrap().to_str().unwrap().bytes();
         let random: Vec<_> = random.map(|byte| format!("{byte:02x}")).collect();
