@@ -80,6 +80,7 @@ impl Services {
         let edge_config = petrel_edge::Config {
             listen: config.listen,
             url: config.url.clone(),
+            calls: String::new(),
             edge: 1,
             worker: 1,
             ids_file: data.path("edge-ids"),

@@ -41,6 +41,8 @@ pub(crate) struct Inbox {
     dirty: Box<[AtomicU64]>,
     is_any_dirty: AtomicBool,
     waker: OnceLock<Waker>,
+    /// Somebody asked whether the shard turns, and it has not since.
+    is_asked: AtomicBool,
     /// Sessions that this shard holds, for the lease.
     pub(crate) sessions: AtomicU32,
 }
@@ -54,6 +56,7 @@ impl Inbox {
             dirty: (0..slots.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
             is_any_dirty: AtomicBool::new(false),
             waker: OnceLock::new(),
+            is_asked: AtomicBool::new(false),
             sessions: AtomicU32::new(0),
         }
     }
@@ -91,6 +94,18 @@ impl Inbox {
         if let Some(word) = self.dirty.get(slot as usize / 64) {
             word.fetch_or(1 << (slot % 64), Ordering::AcqRel);
         }
+    }
+
+    /// Whether the shard has gone round since this was called before.
+    pub(crate) fn ask_whether_turning(&self) -> bool {
+        let has_turned = !self.is_asked.swap(true, Ordering::AcqRel);
+        self.wake();
+        has_turned
+    }
+
+    /// The shard goes round.
+    pub(crate) fn turns(&self) {
+        self.is_asked.store(false, Ordering::Release);
     }
 
     fn wake(&self) {

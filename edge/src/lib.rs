@@ -42,6 +42,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The URL that login gives to clients; none: made of the bound address.
     pub url: Option<String>,
+    /// Where routers call this edge (host:port); empty where all is one process.
+    pub calls: String,
     /// This edge's id: unique among the edges.
     pub edge: u16,
     /// The generator of message ids: unique among edges, 0 to 1023.
@@ -112,8 +114,10 @@ struct Inner {
     router: Link<RouterCall>,
     ids: Arc<IdSource>,
     url: String,
+    calls: String,
     sessions_max: u32,
     is_draining: AtomicBool,
+    is_replaced: AtomicBool,
 }
 
 impl Edge {
@@ -148,8 +152,10 @@ impl Edge {
             router: Arc::clone(router),
             ids: Arc::clone(&ids),
             url: config.url.clone().unwrap_or_else(|| format!("ws://{addr}/websocket")),
+            calls: config.calls.clone(),
             sessions_max: config.ring.sockets * u32::from(config.shards),
             is_draining: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
         });
         attach(config.edge, Arc::new(EdgeService(Arc::clone(&inner))));
         if !inner.first_lease() {
@@ -189,6 +195,16 @@ impl Edge {
     /// The URL that clients are given.
     pub fn url(&self) -> &str {
         &self.inner.url
+    }
+
+    /// Whether a later edge has the same id. Its sessions get no pushes any more: drain it.
+    pub fn is_replaced(&self) -> bool {
+        self.inner.is_replaced.load(Ordering::Acquire)
+    }
+
+    /// Whether every shard has gone round since this was asked before.
+    pub fn is_turning(&self) -> bool {
+        self.inner.inboxes.iter().filter(|inbox| !inbox.ask_whether_turning()).count() == 0
     }
 
     /// Stops accepting, tells the clients, lets what is under way settle, closes with 1001 and ends. Takes a few seconds
@@ -274,7 +290,7 @@ impl Inner {
             edge: self.incarnation.edge.into(),
             epoch,
             is_renewal,
-            calls: String::new(),
+            calls: self.calls.clone(),
             url: self.url.clone(),
             sessions: self.inboxes.iter().map(|i| i.sessions.load(Ordering::Relaxed)).sum(),
             sessions_max: self.sessions_max,
@@ -306,9 +322,11 @@ impl Inner {
                     let epoch = self.incarnation.epoch();
                     self.lease(Reply::new(move |answer: Result<LeaseReply, _>| {
                         // An answer that comes late is about an epoch that is over already.
-                        if answer.is_ok_and(|a| !a.holds) && inner.incarnation.epoch() == epoch {
-                            inner.take_new_epoch();
+                        let Ok(answer) = answer else { return };
+                        if answer.holds || inner.incarnation.epoch() != epoch {
+                            return;
                         }
+                        if answer.is_replaced { inner.replaced() } else { inner.take_new_epoch() }
                     }));
                 }
             }
@@ -323,6 +341,16 @@ impl Inner {
         }
         for inbox in &self.inboxes {
             inbox.tell(Told::IdsReady);
+        }
+    }
+
+    /// A later incarnation has this edge's id. Taking a new epoch would only replace that one in turn.
+    fn replaced(&self) {
+        if !self.is_replaced.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                "another edge runs with the id {}: this one ends; give each edge an id of its own",
+                self.incarnation.edge
+            );
         }
     }
 

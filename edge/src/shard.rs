@@ -535,6 +535,7 @@ impl Handler for Shard {
 
     fn woken(&mut self, ring: &mut Ring) {
         self.read_clock();
+        self.inbox.turns();
         // Dirty marks first: a delivery behind a lost one must find its session syncing.
         let mut dirty = Vec::new();
         self.inbox.take_dirty(&mut dirty);

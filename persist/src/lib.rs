@@ -21,8 +21,8 @@ use tokio::sync::oneshot;
 
 use accounts::Accounts;
 use calls::{Answering, Calls};
-use reader::Reader;
-use status::{Health, Stopping};
+use reader::{Patience, Reader};
+use status::{Health, Pulse, Stopping};
 use store::{Belongs, Store};
 
 pub use status::Status;
@@ -60,6 +60,7 @@ pub struct StartError(pub(crate) String);
 pub struct Persist {
     calls: Calls,
     health: Health,
+    pulse: Pulse,
     stop: Option<oneshot::Sender<()>>,
     stopping: Stopping,
     threads: Vec<JoinHandle<()>>,
@@ -73,13 +74,14 @@ impl Persist {
     pub fn start(config: Config, bus: Bus) -> Result<Self, StartError> {
         let belongs = Belongs { generation: bus.generation(), generation_id: bus.generation_id() };
         let (stop, stopped) = oneshot::channel();
-        let (health, stopping) = (Health::default(), Stopping::default());
+        let (health, stopping, pulse) = (Health::default(), Stopping::default(), Pulse::default());
         let parts = Parts {
             bus: bus.clone(),
             partitions: config.partitions,
             worker: config.worker,
             health: health.clone(),
             stopping: stopping.clone(),
+            pulse: pulse.clone(),
         };
         let (calls, waiting) = Calls::channel();
         let answering = Answering::default();
@@ -117,7 +119,7 @@ impl Persist {
             let (waiting, answering) = (waiting.clone(), answering.clone());
             spawn("persist-calls", Box::new(move || waiting.answer(&answering)))?;
         }
-        Ok(Self { calls, health, stop: Some(stop), stopping, threads, _bus: bus })
+        Ok(Self { calls, health, pulse, stop: Some(stop), stopping, threads, _bus: bus })
     }
 
     /// A handle for callers. Before the store is there, and after [`Self::stop`], every call is answered as unavailable.
@@ -128,6 +130,12 @@ impl Persist {
     /// What it can do now, for `/readyz`.
     pub fn status(&self) -> Status {
         self.health.status()
+    }
+
+    /// Whether the reader has gone round since this was asked before. While it tries again what the store does not take,
+    /// it does.
+    pub fn is_turning(&self) -> bool {
+        self.pulse.ask()
     }
 
     /// Blocks until the store is open and `uplink` is read. An error is one that waiting does not mend; while a server is
@@ -177,6 +185,7 @@ struct Parts {
     worker: u16,
     health: Health,
     stopping: Stopping,
+    pulse: Pulse,
 }
 
 impl Parts {
@@ -188,8 +197,9 @@ impl Parts {
         answering: &Answering,
     ) -> Result<Running, StartError> {
         let accounts = Accounts::new(store.clone(), self.worker);
-        let (health, stopping) = (self.health.clone(), self.stopping.clone());
-        let reader = Reader::new(store.clone(), &self.bus, &self.partitions, stopped, health, stopping);
+        let (health, stopping, pulse) = (self.health.clone(), self.stopping.clone(), self.pulse.clone());
+        let patience = Patience { health, stopping, pulse };
+        let reader = Reader::new(store.clone(), &self.bus, &self.partitions, stopped, patience);
         let reader = reader.map_err(|e| cannot("read its partitions", &e))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| cannot("start its runtime", &e))?;

@@ -48,6 +48,29 @@ impl Stopping {
     }
 }
 
+/// Whether the reader turns, for a watchdog.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pulse(Arc<(AtomicBool, tokio::sync::Notify)>);
+
+impl Pulse {
+    /// Whether the reader has gone round since this was asked before.
+    pub(crate) fn ask(&self) -> bool {
+        let has_turned = !self.0.0.swap(true, Ordering::AcqRel);
+        self.0.1.notify_one();
+        has_turned
+    }
+
+    /// The reader goes round, or tries again what it cannot do yet.
+    pub(crate) fn turns(&self) {
+        self.0.0.store(false, Ordering::Release);
+    }
+
+    /// Waits until somebody asks.
+    pub(crate) async fn asked(&self) {
+        self.0.1.notified().await;
+    }
+}
+
 /// The status that the threads of persist share. It begins as waiting for the store.
 #[derive(Clone, Debug)]
 pub(crate) struct Health(Arc<(Mutex<State>, Condvar)>);

@@ -139,6 +139,8 @@ pub const SYNC_ROWS_MAX: usize = 256;
 pub const LEASE_RENEW_MS: u64 = 2_000;
 /// A lease that was not renewed for this long is over.
 pub const LEASE_MS: u64 = 6_000;
+/// A router looks this often which edges have come and gone by way of other routers.
+pub const LEASE_FOLLOW_MS: u64 = 500;
 /// Incarnations of edges that router knows, dead ones included until their routes are swept. Beyond: a lease is refused.
 pub const LEASES_MAX: usize = 4_096;
 /// Dead incarnations of one edge that are remembered, so that none of them renews. Beyond: the oldest is forgotten.

@@ -66,6 +66,13 @@ impl Driver {
         self.mail.clone()
     }
 
+    /// Whether the thread has gone round since this was asked before.
+    pub(crate) fn is_turning(&self) -> bool {
+        let has_turned = !std::mem::replace(&mut self.mail.lock().is_asked, true);
+        self.mail.notify.notify_one();
+        has_turned
+    }
+
     /// Reads no more, waits a while for what is under way, acknowledges it, and joins the thread.
     pub(crate) fn stop(self) {
         self.mail.lock().stage = Stage::Stopping;
@@ -99,6 +106,8 @@ struct Letters {
     is_awaited: bool,
     /// A partition is read no more.
     is_partial: bool,
+    /// Somebody asked whether the driver turns, and it has not since.
+    is_asked: bool,
     stage: Stage,
 }
 
@@ -194,6 +203,7 @@ impl Work {
         let (answers, is_stopping) = {
             let mut letters = self.mail.lock();
             letters.is_awaited = false;
+            letters.is_asked = false;
             (std::mem::take(&mut letters.answers), letters.stage == Stage::Stopping)
         };
         for (ticket, answer) in answers {

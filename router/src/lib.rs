@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use petrel_bus::Bus;
 use petrel_bus::calls::{EdgeCall, Link, PersistCall, RouterCall};
+use petrel_protocol::calls::ServiceAt;
 use petrel_protocol::limits;
 use petrel_protocol::token::Keys;
 
@@ -117,7 +118,7 @@ impl Router {
             attempts: http::Attempts::new(u64::from_ne_bytes(seed)),
             body_timeout: config.body_timeout,
         });
-        let sweep = sweep(directory.clone());
+        let sweep = tend(directory.clone());
         match Server::start(listener, http::routes(app), config.head_timeout, sweep) {
             Ok(server) => Ok(Self { directory, driver, server }),
             Err(e) => {
@@ -138,6 +139,34 @@ impl Router {
         self.directory.attach(edge, link);
     }
 
+    /// Edges in other processes are called on the links that `connect` makes of their addresses (host:port): attached and
+    /// detached as their leases come and go.
+    ///
+    /// # Panics
+    /// Where it is called twice.
+    pub fn connect_edges(&self, connect: impl Fn(&str) -> Option<Link<EdgeCall>> + Send + Sync + 'static) {
+        self.directory.set_connect(Box::new(connect));
+    }
+
+    /// The routers and persists that announced themselves and live.
+    pub fn services(&self) -> Vec<ServiceAt> {
+        self.directory.routes.services(self.directory.clock.now())
+    }
+
+    /// Whether the fan-out has gone round since this was asked before.
+    pub fn is_turning(&self) -> bool {
+        self.driver.is_turning()
+    }
+
+    /// What it lacks, for `/readyz`: the fan-out, or an edge.
+    pub fn missing(&self) -> Option<&'static str> {
+        if !self.driver.mail().is_running() {
+            return Some("the fan-out does not read every partition");
+        }
+        let leases = self.directory.routes.leases(self.directory.clock.now());
+        leases.iter().all(|held| held.is_draining).then_some("no edge has a lease")
+    }
+
     /// Where HTTP is served, with the port that was taken.
     pub fn http_addr(&self) -> SocketAddr {
         self.server.addr()
@@ -150,10 +179,15 @@ impl Router {
     }
 }
 
-/// Forgets the routes of dead edges, bit by bit.
-async fn sweep(directory: Arc<Directory>) {
-    loop {
-        tokio::time::sleep(Duration::from_millis(limits::LEASE_MS)).await;
+/// Attaches and detaches edges, and forgets the routes of dead ones, bit by bit.
+async fn tend(directory: Arc<Directory>) {
+    let follow_every = Duration::from_millis(limits::LEASE_FOLLOW_MS);
+    for turn in 1.. {
+        tokio::time::sleep(follow_every).await;
+        directory.follow_leases();
+        if turn % (limits::LEASE_MS / limits::LEASE_FOLLOW_MS) != 0 {
+            continue;
+        }
         let now = directory.clock.now();
         let removed = directory.routes.sweep(now, std::thread::yield_now);
         if removed > 0 {

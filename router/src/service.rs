@@ -1,6 +1,6 @@
 //! What edges ask of router, answered on the caller's thread, and how router calls them.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use petrel_bus::calls::{CallError, EdgeCall, Link, Reply, RouterCall, Service};
 use petrel_protocol::calls::{
@@ -14,28 +14,75 @@ use petrel_protocol::map::Map;
 
 use crate::clock::Clock;
 use crate::metrics::METRICS;
-use crate::routes::{Asserted, Claimant, Claimed, Renewal, Routes};
+use crate::routes::{Asserted, Claimant, Claimed, Held, Renewal, Routes};
 
 /// The routes, and the edges that they lead to.
 pub(crate) struct Directory {
     pub(crate) routes: Routes,
     pub(crate) clock: Clock,
-    edges: RwLock<Map<u16, Link<EdgeCall>>>,
+    edges: RwLock<Map<u16, Attached>>,
+    /// How edges in other processes are called.
+    connect: OnceLock<Connect>,
+}
+
+/// Makes a link to the edge at this address (host:port). None: it cannot be one.
+pub(crate) type Connect = Box<dyn Fn(&str) -> Option<Link<EdgeCall>> + Send + Sync>;
+
+/// An edge that can be called.
+struct Attached {
+    /// Where, as its lease says; empty for one in this process.
+    calls: String,
+    link: Link<EdgeCall>,
 }
 
 impl Directory {
     pub(crate) fn new() -> Self {
-        Self { routes: Routes::memory(), clock: Clock::start(), edges: RwLock::default() }
+        let (edges, connect) = (RwLock::default(), OnceLock::new());
+        Self { routes: Routes::memory(), clock: Clock::start(), edges, connect }
+    }
+
+    /// From now on edges in other processes are attached and detached as their leases come and go.
+    pub(crate) fn set_connect(&self, connect: Connect) {
+        assert!(self.connect.set(connect).is_ok(), "set once");
+    }
+
+    /// Attaches the edges whose leases live, where they say that they are called there, and detaches the others. What is
+    /// under way to those is answered by their links, or not at all: then they are tried until their lease is over.
+    pub(crate) fn follow_leases(&self) {
+        let Some(connect) = self.connect.get() else { return };
+        let live = self.routes.leases(self.clock.now());
+        let mut edges = self.edges.write().unwrap_or_else(PoisonError::into_inner);
+        edges.retain(|edge, attached| {
+            attached.calls.is_empty() || live.iter().any(|held| held.incarnation.edge == *edge)
+        });
+        for held in live.iter().filter(|held| !held.calls.is_empty()) {
+            let edge = held.incarnation.edge;
+            if edges.get(&edge).is_some_and(|attached| attached.calls == held.calls) {
+                continue;
+            }
+            let Some(link) = connect(&held.calls) else {
+                tracing::error!(
+                    "edge {edge} cannot be called at `{}`: correct `calls_at` in its configuration",
+                    held.calls
+                );
+                continue;
+            };
+            edges.insert(edge, Attached { calls: held.calls.clone(), link });
+        }
     }
 
     /// Names the handle on which an edge is called.
     pub(crate) fn attach(&self, edge: u16, link: Link<EdgeCall>) {
-        self.edges.write().unwrap_or_else(PoisonError::into_inner).insert(edge, link);
+        self.edges
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(edge, Attached { calls: String::new(), link });
     }
 
     /// The handle of an edge, where it is attached.
     pub(crate) fn edge(&self, edge: u16) -> Option<Link<EdgeCall>> {
-        self.edges.read().unwrap_or_else(PoisonError::into_inner).get(&edge).cloned()
+        let edges = self.edges.read().unwrap_or_else(PoisonError::into_inner);
+        edges.get(&edge).map(|attached| Arc::clone(&attached.link))
     }
 
     /// Ends every live session of a user; how many were told.
@@ -116,8 +163,19 @@ impl Directory {
         }
     }
 
-    fn lease(&self, lease: &Lease) -> bool {
-        match self.routes.lease(self.clock.now(), lease) {
+    fn lease(&self, lease: &Lease) -> LeaseReply {
+        let now = self.clock.now();
+        let renewal = self.routes.lease(now, lease);
+        let is_later = |held: &Held| {
+            u32::from(held.incarnation.edge) == lease.edge && held.incarnation.epoch > lease.epoch
+        };
+        let is_replaced = renewal == Renewal::Over && self.routes.leases(now).iter().any(is_later);
+        let holds = self.holds(lease, renewal, is_replaced);
+        LeaseReply { holds, is_replaced, services: self.routes.services(now) }
+    }
+
+    fn holds(&self, lease: &Lease, renewal: Renewal, is_replaced: bool) -> bool {
+        match renewal {
             Renewal::Held => true,
             Renewal::New { replaced } => {
                 tracing::info!(
@@ -127,7 +185,16 @@ impl Directory {
                     lease.epoch,
                     if replaced.is_some() { ", in place of an earlier one" } else { "" }
                 );
+                self.follow_leases();
                 true
+            }
+            Renewal::Over if is_replaced => {
+                tracing::error!(
+                    "two edges run with the id {}: the earlier one, at {}, is told to end; give each an id of its own",
+                    lease.edge,
+                    lease.url
+                );
+                false
             }
             Renewal::Over => {
                 tracing::warn!(
@@ -153,8 +220,8 @@ impl Service<RouterCall> for Directory {
                 reply.send(Ok(()));
             }
             RouterCall::Lease(lease, reply) => {
-                let holds = self.lease(&lease);
-                reply.send(Ok(LeaseReply { holds, services: self.routes.services(self.clock.now()) }));
+                let answer = self.lease(&lease);
+                reply.send(Ok(answer));
             }
             RouterCall::Announce(announce, reply) => {
                 self.routes.announce(self.clock.now(), &announce);

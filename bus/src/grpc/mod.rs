@@ -8,6 +8,7 @@
 //! `petrel_protocol::limits`), or as unavailable where the connection ends or the time is up. After those two the call may
 //! have had its effect. The stream is neither encrypted nor authenticated: it belongs on a private network.
 
+mod discovery;
 mod metrics;
 mod outbox;
 mod pool;
@@ -15,6 +16,7 @@ mod remote;
 mod server;
 mod wire;
 
+pub use discovery::Discovery;
 pub use pool::Pool;
 pub use remote::{BadAddress, Remote};
 pub use server::{Server, Services};

@@ -94,7 +94,7 @@ fn a_call_without_an_answer_ends_at_its_deadline_and_the_link_goes_on() {
     assert_eq!(leases.lock().unwrap().len(), 1, "it was asked");
     for call in std::mem::take(&mut *leases.lock().unwrap()) {
         let RouterCall::Lease(_, reply) = call else { unreachable!("only leases are kept") };
-        reply.send(Ok(LeaseReply { holds: true, services: Vec::new() }));
+        reply.send(Ok(LeaseReply::default()));
     }
     // Replies keep their order here, so the late one has come when this one has.
     assert_eq!(Answers::default().one(&*remote), Ok(Some(account("0".to_owned()))));

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::metrics::METRICS;
-use crate::status::{Health, STORE, Stopping};
+use crate::status::{Health, Pulse, STORE, Stopping};
 use crate::store::{Store, StoreError};
 use cursors::Cursors;
 use outgoing::Outgoing;
@@ -54,14 +54,13 @@ struct Woken {
 const FINISH: Duration = Duration::from_secs(2);
 
 impl Reader {
-    /// Subscribes. `stop` ends [`Self::run`]; `stopping` also ends retries under way, which `health` is told of.
+    /// Subscribes. `stop` ends [`Self::run`].
     pub(crate) fn new(
         store: Store,
         bus: &Bus,
         partitions: &[u16],
         stop: oneshot::Receiver<()>,
-        health: Health,
-        stopping: Stopping,
+        patience: Patience,
     ) -> Result<Self, SubscribeError> {
         let (sender, receipts) = unbounded_channel();
         // Bounded by the one pack of each partition that is under way. A loop that has ended wants none.
@@ -79,7 +78,6 @@ impl Reader {
         }
         let cursors = Cursors::new(receipt_consumers);
         let (sync_at, events_to_sync) = (None, 0);
-        let patience = Patience { health, stopping };
         Ok(Self { store, partitions: readers, cursors, receipts, stop, patience, sync_at, events_to_sync })
     }
 
@@ -106,6 +104,7 @@ impl Reader {
 
     /// One turn with what has come. False: the loop has to end as after a crash.
     fn turn(&mut self, woken: Woken) -> bool {
+        self.patience.pulse.turns();
         let now = Instant::now();
         for receipt in woken.receipts {
             let partition = self.partitions.iter_mut().find(|p| p.outgoing.is_of(&receipt));
@@ -214,6 +213,7 @@ impl Reader {
             }
         });
         let (receipts, stop) = (&mut self.receipts, &mut self.stop);
+        let mut asked = pin!(self.patience.pulse.asked());
         std::future::poll_fn(|context| {
             let mut is_ready = false;
             for (index, next) in &mut uplink {
@@ -237,6 +237,7 @@ impl Reader {
                 is_ready = true;
                 woken.is_over = true;
             }
+            is_ready |= asked.as_mut().poll(context).is_ready();
             is_ready |= timer.as_mut().poll(context).is_ready();
             if is_ready { Poll::Ready(()) } else { Poll::Pending }
         })
@@ -261,9 +262,10 @@ fn next(consumer: &mut Consumer) -> Next<'_> {
 }
 
 /// What a retry needs to know, and who is told of it.
-struct Patience {
-    health: Health,
-    stopping: Stopping,
+pub(crate) struct Patience {
+    pub(crate) health: Health,
+    pub(crate) stopping: Stopping,
+    pub(crate) pulse: Pulse,
 }
 
 impl Patience {
@@ -282,6 +284,7 @@ impl Patience {
                 Err(error) => self.health.waits(STORE, format!("{what}: {error}; trying again")),
             }
             has_failed = true;
+            self.pulse.turns();
             METRICS.failures.inc();
             if self.stopping.is_begun() {
                 return None;
