@@ -407,6 +407,20 @@ fn a_gap_that_stays_is_asked_for_and_closed_by_the_reply() {
 }
 
 #[test]
+fn a_message_of_another_user_under_an_own_id_is_shown() {
+    let mut world = World::connected();
+    world.send(7, PEER);
+    world.handle(Input::Packet(&ack(7, 1, 1)));
+    world.receive(MsgType::C2cMsgPush, &push(PEER, 3));
+    let copied = C2cMsgPush { client_msg_id: Bytes::copy_from_slice(&id(7)), ..push(PEER, 2) };
+    let row = SyncRow { row: Some(sync_row::Row::Message(copied)) };
+    let range = SyncRange { peer: PEER.0, from_seq: 2, to_seq: 2, head_seq: 3, rows: vec![row] };
+    let (outputs, _) = world.receive(MsgType::Sync, &range);
+    assert_eq!(arrived(&outputs), [2], "ids are unique for their sender only");
+    assert_eq!(shown(&outputs), [2, 3]);
+}
+
+#[test]
 fn a_range_that_claims_too_much_costs_a_bounded_amount() {
     let mut world = World::connected();
     world.receive(MsgType::C2cMsgPush, &push(PEER, u64::MAX));

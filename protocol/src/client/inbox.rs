@@ -129,7 +129,7 @@ impl Inbox {
     /// The answer to a sync request: its rows, and that nothing else exists in its range for this user.
     pub(super) fn range(
         &mut self,
-        is_own: impl Fn(&[u8]) -> bool,
+        is_own: impl Fn(&C2cMsgPush) -> bool,
         range: &SyncRange,
         now: Now,
         config: &Config,
@@ -142,7 +142,7 @@ impl Inbox {
         }
         for row in &range.rows {
             match &row.row {
-                Some(sync_row::Row::Message(push)) if is_own(&push.client_msg_id) => {
+                Some(sync_row::Row::Message(push)) if is_own(push) => {
                     self.own(peer, push.seq, now, config, out);
                 }
                 Some(sync_row::Row::Message(push)) => {

@@ -338,8 +338,11 @@ impl Client {
     }
 
     fn range(&mut self, now: Now, range: SyncRange, out: &mut Outputs) {
-        let is_own = |id: &[u8]| {
-            ClientMsgId::try_from(id).is_ok_and(|id| self.own.is_known(id) || self.outbox.is_known(id))
+        // An id is its sender's: another user may have chosen, or copied, the same one.
+        let is_own = |push: &C2cMsgPush| {
+            push.from == self.user.0
+                && ClientMsgId::try_from(&push.client_msg_id[..])
+                    .is_ok_and(|id| self.own.is_known(id) || self.outbox.is_known(id))
         };
         self.inbox.range(is_own, &range, now, &self.config, out);
         out.push(Output::Range(Box::new(range)));
