@@ -8,6 +8,7 @@
 //! | `opened in-order\|as-it-comes one-by-one\|pipelined` | the device exists from here on, before any message; whether it shows rows in order; whether it awaits each send's outcome before it sends the next into that conversation |
 //! | `connecting`, `connected`, `disconnected` | it begins to connect; a connection is up, or gone |
 //! | `send TO ID CONTENT` | it was asked to send a message |
+//! | `contested ID` | that send uses a message id of somebody else's: it may be refused after it was accepted |
 //! | `accepted ID` | the send was accepted |
 //! | `postponed ID certain\|uncertain` | refused for now; whether that attempt certainly left nothing behind |
 //! | `refused ID absent\|unknown` | given up for good; whether it is certain that no attempt left anything behind |
@@ -70,6 +71,7 @@ pub enum What {
     Connected,
     Disconnected,
     Send { to: u64, id: Id, content: u64 },
+    Contested { id: Id },
     Accepted { id: Id },
     Postponed { id: Id, is_certain: bool },
     Refused { id: Id, may_exist: bool },
@@ -133,6 +135,7 @@ impl fmt::Display for What {
             Self::Connected => f.write_str("connected"),
             Self::Disconnected => f.write_str("disconnected"),
             Self::Send { to, id, content } => write!(f, "send {to} {id} {content:016x}"),
+            Self::Contested { id } => write!(f, "contested {id}"),
             Self::Accepted { id } => write!(f, "accepted {id}"),
             Self::Postponed { id, is_certain } => {
                 write!(f, "postponed {id} {}", word(is_certain, "certain", "uncertain"))
@@ -209,6 +212,7 @@ fn parse(line: &str) -> Option<Entry> {
         "connected" => What::Connected,
         "disconnected" => What::Disconnected,
         "send" => What::Send { to: words.number()?, id: words.id()?, content: words.hex()? },
+        "contested" => What::Contested { id: words.id()? },
         "accepted" => What::Accepted { id: words.id()? },
         "postponed" => What::Postponed { id: words.id()?, is_certain: words.either("certain", "uncertain")? },
         "refused" => What::Refused { id: words.id()?, may_exist: words.either("unknown", "absent")? },
@@ -278,6 +282,7 @@ mod tests {
             What::Connecting,
             What::Connected,
             What::Send { to: 3, id, content: fingerprint(b"hello") },
+            What::Contested { id },
             What::Accepted { id },
             What::Postponed { id, is_certain: false },
             What::Refused { id, may_exist: true },

@@ -1,11 +1,15 @@
 //! Runs seeds of the simulated world: one with its trace, or many on all cores.
 
+mod checkpoint;
 mod many;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use petrel_simulation::world::{Mutation, Plan, Report, run};
+use petrel_simulation::world::{Mutation, Plan, Report, Swarm, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Simulates all of Petrel: each seed is a run with its own faults, judged by what its devices saw.
 #[derive(Debug, Parser)]
@@ -32,6 +36,12 @@ struct Arguments {
     /// Threads for --seeds; all cores where it is not given.
     #[arg(long)]
     threads: Option<usize>,
+    /// With --seeds: prints how often each fault struck and each state was reached; fails where one never was.
+    #[arg(long, requires = "seeds")]
+    coverage: bool,
+    /// With --seeds: keeps in this file how far it has come, and goes on from there.
+    #[arg(long, value_name = "FILE", requires = "seeds")]
+    checkpoint: Option<std::path::PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -58,10 +68,20 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let plan = Plan { seed: 0, mutation, is_calm: arguments.calm, is_traced: false };
+    let swarm = if arguments.calm { Swarm::CALM } else { Swarm::Drawn };
+    let plan = Plan { seed: 0, mutation, swarm, is_traced: false };
     match (arguments.seed, &arguments.seeds) {
         (Some(seed), _) => one(&Plan { seed, is_traced: true, ..plan }, &arguments),
-        (None, Some(seeds)) => many::run_all(seeds.clone(), &plan, arguments.threads),
+        (None, Some(seeds)) => {
+            let many = many::Many {
+                seeds: seeds.clone(),
+                plan,
+                threads: arguments.threads,
+                shows_coverage: arguments.coverage,
+                checkpoint: arguments.checkpoint.as_deref(),
+            };
+            many.run()
+        }
         (None, None) => {
             eprintln!("give --seed SEED or --seeds FROM..TO");
             ExitCode::from(2)
@@ -95,7 +115,7 @@ fn one(plan: &Plan, arguments: &Arguments) -> ExitCode {
 fn complaint(plan: &Plan, report: &Report) -> String {
     let Err(failure) = &report.verdict else { return String::new() };
     let mutation = plan.mutation.map_or(String::new(), |m| format!(" --mutation {}", m.name()));
-    let calm = if plan.is_calm { " --calm" } else { "" };
+    let calm = if plan.swarm == Swarm::CALM { " --calm" } else { "" };
     let trace = report.trace.as_ref().map_or(String::new(), |trace| trace.of(failure.about));
     format!(
         "seed {seed} breaks {failure}\n  cargo run --release -p petrel-simulation -- --seed {seed}{mutation}{calm}\n{trace}",

@@ -5,6 +5,11 @@ use petrel_simulation::world::{Mutation, Plan, run};
 /// Seeds in which each mistake must be noticed at least once.
 const SEEDS_MAX: u64 = 600;
 
+/// Those that only the scenarios of `rules` are about: that a refusal is told live is no promise where edges fail, and
+/// few drawn seeds lose power, or a reader, at the one moment that matters.
+const FOCUSED: [Mutation; 3] =
+    [Mutation::DropRefusals, Mutation::AnswerBeforeRecovery, Mutation::AckRedelivered];
+
 #[test]
 fn every_mutation_is_noticed() {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -13,7 +18,8 @@ fn every_mutation_is_noticed() {
         for thread in 0..threads {
             let missed = &missed;
             scope.spawn(move || {
-                for mutation in Mutation::ALL.into_iter().skip(thread).step_by(threads) {
+                let mutations = Mutation::ALL.into_iter().filter(|m| !FOCUSED.contains(m));
+                for mutation in mutations.skip(thread).step_by(threads) {
                     let is_noticed = |seed: &u64| {
                         run(&Plan { seed: *seed, mutation: Some(mutation), ..Plan::default() })
                             .verdict

@@ -49,7 +49,10 @@ fn sends(judge: &Judge) -> Result<(), Violation> {
         };
         match (sent.accepted, sent.refused, sent.seq) {
             (true, Some(_), _) => return fail(Rule::WellFormed, "a send was both accepted and refused"),
-            (true, None, None) => {
+            (true, None, Some(_)) if sent.failed => {
+                return fail(Rule::RefusedIsUnseen, "it was refused after it was accepted, and was seen");
+            }
+            (true, None, None) if !sent.failed && !sent.is_contested => {
                 return fail(Rule::AcceptedIsSeen, "it was accepted and nobody has seen it");
             }
             (false, Some(false), Some(_)) => {

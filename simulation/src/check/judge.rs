@@ -45,16 +45,50 @@ struct Told {
 
 /// What became of a send, as its sender knows it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that come independently")]
 pub(super) struct Sent {
     pub(super) device: Device,
     pub(super) to: u64,
     content: u64,
     pub(super) accepted: bool,
+    /// Refused by the log after it was accepted.
+    pub(super) failed: bool,
+    /// It may be refused after it was accepted, and whoever is gone by then is not told.
+    pub(super) is_contested: bool,
     pub(super) refused: Option<bool>,
     /// An attempt was refused, so that a later send may have passed it.
     pub(super) may_be_passed: bool,
     /// Its place, where some device saw it.
     pub(super) seq: Option<u64>,
+}
+
+impl Sent {
+    fn new(device: Device, to: u64, content: u64) -> Self {
+        Self {
+            device,
+            to,
+            content,
+            accepted: false,
+            failed: false,
+            is_contested: false,
+            refused: None,
+            may_be_passed: false,
+            seq: None,
+        }
+    }
+
+    fn outcome(&mut self, what: What, sends_one_by_one: bool) {
+        match what {
+            What::Contested { .. } => self.is_contested = true,
+            What::Accepted { .. } => self.accepted = true,
+            What::Postponed { is_certain, .. } => self.may_be_passed |= is_certain && !sends_one_by_one,
+            What::Refused { may_exist, .. } => {
+                self.refused = Some(may_exist);
+                self.may_be_passed |= !sends_one_by_one;
+            }
+            _ => unreachable!("no outcome of a send"),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +111,9 @@ const BEHIND_US: u64 = 10_000_000;
 /// online long after another one has read a message may say that it has got it.
 const TOLD_MAX: usize = 16;
 const TOLD_US: u64 = 2_000_000;
+
+/// The status of a message that the log refused.
+const FAILED: i32 = -1;
 
 pub(super) fn conversation_of(one: u64, other: u64) -> (u64, u64) {
     (one.min(other), one.max(other))
@@ -113,27 +150,24 @@ impl Judge {
                 seen.statuses.clear();
             }
             What::Send { to, id, content } => {
-                let (accepted, refused, may_be_passed, seq) = (false, None, false, None);
-                let sent = Sent { device, to, content, accepted, refused, may_be_passed, seq };
-                if self.sends.insert(id, sent).is_some() {
+                if self.sends.insert(id, Sent::new(device, to, content)).is_some() {
                     return fail(Rule::WellFormed, to, 0, Some(id), "an id was used twice".into());
                 }
                 self.order.push(id);
             }
-            What::Accepted { id } | What::Postponed { id, .. } | What::Refused { id, .. } => {
+            What::Contested { id }
+            | What::Accepted { id }
+            | What::Postponed { id, .. }
+            | What::Refused { id, .. } => {
+                let sends_one_by_one = seen.sends_one_by_one;
                 let Some(sent) = self.sends.get_mut(&id) else {
                     return fail(Rule::WellFormed, 0, 0, Some(id), "the outcome of no send".into());
                 };
-                match what {
-                    What::Accepted { .. } => sent.accepted = true,
-                    What::Postponed { is_certain, .. } => {
-                        sent.may_be_passed |= is_certain && !seen.sends_one_by_one;
-                    }
-                    What::Refused { may_exist, .. } => {
-                        sent.refused = Some(may_exist);
-                        sent.may_be_passed |= !seen.sends_one_by_one;
-                    }
-                    _ => unreachable!("matched above"),
+                sent.outcome(what, sends_one_by_one);
+            }
+            What::Status { id, status: FAILED } => {
+                if let Some(sent) = self.sends.get_mut(&id) {
+                    sent.failed = true;
                 }
             }
             What::Status { id, status } => {

@@ -2,12 +2,13 @@
 
 use petrel_protocol::calls::{
     Claim, ClaimReply, DeliverBatch, Delivery, HistoryRequest, Kick, Lease, Release, ResolveRequest,
-    SyncRequest, claim_reply::Outcome, delivery::What,
+    SyncReply, SyncRequest, claim_reply::Outcome, delivery::What,
 };
 use petrel_protocol::codes::Code;
-use petrel_protocol::ids::{Address, Device, UserId};
+use petrel_protocol::ids::{Address, ConversationId, Device, UserId};
 use petrel_router::routes::{Asserted, Claimant, Claimed};
 
+use super::coverage::Met;
 use super::shard::{SessionId, ShardId, Told};
 use super::{About, Event, Mutation, World};
 
@@ -35,6 +36,11 @@ impl World {
         let Some(shard) = self.shard(id.shard) else { return };
         let super::shard::State::Open(session) = &shard.slots[id.slot as usize].state else { return };
         let claim = session.claim(now, address, is_assertion);
+        if self.is_mutated(Mutation::ClaimIsNotAwaited) {
+            let (outcome, epoch) = (Outcome::Taken.into(), address.epoch);
+            let taken = ClaimReply { outcome, ..ClaimReply::default() };
+            self.tell(id.shard, Told::Claimed(id, epoch, Some(taken)));
+        }
         self.call_router(id.shard.edge, Call::Claim(id, claim));
     }
 
@@ -63,7 +69,9 @@ impl World {
         self.schedule(at_us, Event::Call(Box::new(call)));
     }
 
-    pub(crate) fn call_sync(&mut self, id: SessionId, request: SyncRequest) {
+    pub(crate) fn call_sync(&mut self, id: SessionId, mut request: SyncRequest) {
+        // Smaller pages than the real ones, since the conversations of a run are short.
+        request.rows_max = request.rows_max.min(self.size.page_rows);
         self.activity += 1;
         self.call_persist(id, Call::Sync(id, request));
     }
@@ -91,6 +99,9 @@ impl World {
             Call::Claim(id, claim) => {
                 let is_lost = self.is_router_lost(id.shard.edge);
                 let is_applied = !is_lost || (self.has_router() && self.random.coin());
+                if is_lost {
+                    self.met(if is_applied { Met::AnswerLost } else { Met::CallLost });
+                }
                 let reply = if is_applied { self.claim(&claim) } else { None };
                 let delay = self.delay(if is_lost { LOST_US } else { WAY_US });
                 let epoch = claim.address.map_or(0, |a| a.epoch);
@@ -124,6 +135,9 @@ impl World {
             }
             Call::Sync(id, request) => {
                 let reply = self.persist_answers().then(|| self.store.sync(&request));
+                if let Some(reply) = &reply {
+                    self.check_sync(&request, reply);
+                }
                 self.note(About::all(), || {
                     let rows: Vec<_> =
                         reply.iter().flat_map(|r| &r.ranges).map(|r| (r.from_seq, r.to_seq)).collect();
@@ -142,8 +156,30 @@ impl World {
         }
     }
 
+    /// A page is no larger than was asked for, and gives nothing that was acknowledged.
+    fn check_sync(&mut self, request: &SyncRequest, reply: &SyncReply) {
+        let rows: usize = reply.ranges.iter().map(|range| range.rows.len()).sum();
+        if rows > request.rows_max as usize {
+            let text = format!("{rows} rows in a page of {}", request.rows_max);
+            self.fail("bounded", About::default(), text);
+        }
+        if !reply.next_page.is_empty() {
+            self.met(Met::ManyPages);
+        }
+        for range in &reply.ranges {
+            let conversation = range.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok());
+            let Some(conversation) = conversation else { continue };
+            let id = (conversation, request.user, request.device);
+            let acked = self.store.acked.get(&id).copied().unwrap_or(0);
+            if range.from_seq <= acked {
+                let text = format!("seq {} is given again, and {acked} was acknowledged", range.from_seq);
+                self.fail("cursor-rises", About::row(conversation, range.from_seq), text);
+            }
+        }
+    }
+
     fn persist_answers(&mut self) -> bool {
-        self.persist.is_any_up() && !self.strikes(self.faults.call_lost)
+        self.persist.answers() && !self.strikes(self.faults.call_lost)
     }
 
     /// Answers to one shard keep the order of its calls, refusals included.
@@ -183,7 +219,9 @@ impl World {
                 Asserted::Superseded => (Outcome::Superseded, None),
             }
         };
-        if let Some(replaced) = replaced {
+        if let Some(replaced) = replaced
+            && !self.is_mutated(Mutation::ReplacedIsNotTold)
+        {
             self.kick(user, device, replaced);
         }
         let replaced = replaced.map(Into::into);

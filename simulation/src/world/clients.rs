@@ -5,12 +5,14 @@ use std::sync::Arc;
 use petrel_protocol::client::{Client, ClientMsgId, Config, Draft, Input, Output, Outputs, Row};
 use petrel_protocol::codes::Code;
 use petrel_protocol::ids::UserId;
-use petrel_protocol::packets::{C2cMsgPush, sync_row};
+use petrel_protocol::packets::{C2cMsgPush, status, sync_row};
 
+use super::coverage::Met;
 use super::network::Frame;
 use super::shard::ShardId;
+use super::versions;
 use super::{About, Event, World};
-use crate::history::{Content, Id, What, fingerprint};
+use crate::history::{self, Content, Id, What, fingerprint};
 
 pub(crate) struct Device {
     pub(crate) user: UserId,
@@ -20,7 +22,10 @@ pub(crate) struct Device {
     out: Outputs,
     /// When the machine's clock is looked at; what is scheduled for another time is void.
     tick_us: u64,
-    sends: u32,
+    /// It is of the next version.
+    is_next: bool,
+    /// To whom it sent, by the numbers in its ids.
+    sends: Vec<UserId>,
     /// Accepted sends: to whom, and the server's id.
     accepted: Vec<(UserId, u64)>,
     /// What arrived and was not read.
@@ -39,7 +44,12 @@ pub(crate) enum Link {
 const REMEMBERED_MAX: usize = 32;
 
 impl Device {
-    pub(crate) fn new(user: UserId, kind: petrel_protocol::ids::Device, config: Arc<Config>) -> Self {
+    pub(crate) fn new(
+        user: UserId,
+        kind: petrel_protocol::ids::Device,
+        is_next: bool,
+        config: Arc<Config>,
+    ) -> Self {
         Self {
             user,
             kind,
@@ -47,7 +57,8 @@ impl Device {
             link: Link::None,
             out: Outputs::default(),
             tick_us: u64::MAX,
-            sends: 0,
+            is_next,
+            sends: Vec::new(),
             accepted: Vec::new(),
             unread: Vec::new(),
             ids: Vec::new(),
@@ -63,8 +74,20 @@ fn content_of(push: &C2cMsgPush) -> Content {
     }
 }
 
-fn id_of(bytes: &[u8]) -> Id {
-    Id(bytes.try_into().unwrap_or_default())
+/// The id of a message in histories, where it is unique: a client's id is so for its sender only.
+pub(crate) fn id_of(sender: u64, bytes: &[u8]) -> Id {
+    let mut id: [u8; 16] = bytes.try_into().unwrap_or_default();
+    id[..4].copy_from_slice(&(sender as u32).to_be_bytes());
+    Id(id)
+}
+
+/// What a device puts into its ids: its user where that is wanted, its type, its sends so far.
+fn client_id(user: u64, kind: u8, number: u64) -> ClientMsgId {
+    let mut id = [0; 16];
+    id[..4].copy_from_slice(&(user as u32).to_be_bytes());
+    id[4] = kind;
+    id[8..].copy_from_slice(&number.to_be_bytes());
+    id
 }
 
 impl World {
@@ -82,7 +105,7 @@ impl World {
         let shard = ShardId { edge, life: it.life, shard: self.random.index(self.size.shards) };
         self.record(device, What::Connecting);
         let delay = self.delay(500);
-        self.after(delay, Event::Accept(device, shard));
+        self.after(delay, Event::Accept { device, shard, is_guest: false });
     }
 
     pub(crate) fn upgraded(&mut self, device: usize, connection: usize) {
@@ -143,9 +166,11 @@ impl World {
     }
 
     fn client_output(&mut self, device: usize, output: Output) {
+        let user = self.devices[device].user.0;
         match output {
             Output::Transmit(packet) => {
-                let packet = bytes::Bytes::copy_from_slice(self.devices[device].out.bytes(&packet));
+                let it = &self.devices[device];
+                let packet = versions::packet(it.out.bytes(&packet), it.is_next);
                 self.client_sends(device, Frame::Packet(packet));
             }
             Output::Pong(payload) => {
@@ -159,27 +184,46 @@ impl World {
                     self.send_edge(connection, Frame::Close);
                 }
             }
-            Output::Kicked(..) => self.note(About::all(), || "a client is kicked".into()),
+            Output::Kicked(..) => {
+                self.met(Met::Kicked);
+                self.note(About::all(), || "a client is kicked".into());
+            }
             Output::Sent(id, attempt) => {
-                let about = About::message(&id);
+                if attempt > 0 {
+                    self.met(Met::Resent);
+                }
+                let about = About::message(user, &id);
                 let name = self.name(device);
                 self.note(about, || format!("{name} sends it, attempt {attempt}"));
             }
             Output::Accepted { id, msg_id } => self.client_accepted(device, id, msg_id),
             Output::Refused { id, may_exist, .. } => {
-                self.record(device, What::Refused { id: Id(id), may_exist });
+                self.met(Met::GivenUp);
+                self.record(device, What::Refused { id: id_of(user, &id), may_exist });
             }
             Output::Postponed { id, code, .. } => {
+                self.met(match code {
+                    c if c == Code::OutcomeUnknown as i32 => Met::OutcomeUnknown,
+                    c if c == Code::HeldBack as i32 => Met::HeldBack,
+                    _ => Met::RefusedForNow,
+                });
                 let is_certain = code != Code::OutcomeUnknown as i32 && code != Code::HeldBack as i32;
                 let name = self.name(device);
-                self.note(About::message(&id), || format!("{name} is refused for now: {code}"));
-                self.record(device, What::Postponed { id: Id(id), is_certain });
+                self.note(About::message(user, &id), || format!("{name} is refused for now: {code}"));
+                self.record(device, What::Postponed { id: id_of(user, &id), is_certain });
             }
-            Output::Status { id, status, .. } => self.record(device, What::Status { id: Id(id), status }),
+            Output::Status { id, status, .. } => {
+                match status {
+                    status::OFFLINE => self.met(Met::StatusOffline),
+                    status::READ => self.met(Met::StatusRead),
+                    _ => {}
+                }
+                self.record(device, What::Status { id: id_of(user, &id), status });
+            }
+            Output::RecallRefused(msg_id, code, _) => self.client_recall_refused(device, msg_id, code),
             Output::Unanswered(_)
             | Output::Repeated(..)
             | Output::Ready
-            | Output::RecallRefused(..)
             | Output::OtherRefused(..)
             | Output::Fault(_) => {}
             Output::Arrived(push) => self.client_arrived(device, &push),
@@ -189,9 +233,9 @@ impl World {
         }
     }
 
-    fn name(&self, device: usize) -> String {
-        let Device { user, kind, .. } = &self.devices[device];
-        format!("u{user}/{}", *kind as u8)
+    pub(crate) fn name(&self, device: usize) -> history::Device {
+        let Device { user, kind, .. } = self.devices[device];
+        history::Device { user: user.0, kind: kind as u8 }
     }
 
     fn client_sends(&mut self, device: usize, frame: Frame) {
@@ -201,15 +245,26 @@ impl World {
     }
 
     fn client_accepted(&mut self, device: usize, id: ClientMsgId, msg_id: u64) {
-        self.record(device, What::Accepted { id: Id(id) });
+        let user = self.devices[device].user.0;
+        self.record(device, What::Accepted { id: id_of(user, &id) });
         let name = self.name(device);
-        self.note(About::message(&id), || format!("{name} learns that it is accepted as {msg_id}"));
-        // The receiver stands in the id.
-        let to = UserId(u64::from_be_bytes(id[8..].try_into().expect("8 bytes")) >> 40);
+        self.note(About::message(user, &id), || format!("{name} learns that it is accepted as {msg_id}"));
+        let number = u64::from_be_bytes(id[8..].try_into().expect("8 bytes"));
+        let to = self.devices[device].sends[number as usize];
         let accepted = &mut self.devices[device].accepted;
         accepted.push((to, msg_id));
         if accepted.len() > REMEMBERED_MAX {
             accepted.remove(0);
+        }
+    }
+
+    /// The edge has told an id of every accepted message: a recall by it finds the message.
+    fn client_recall_refused(&mut self, device: usize, msg_id: u64, code: i32) {
+        let is_accepted = self.devices[device].accepted.iter().any(|(_, id)| *id == msg_id);
+        if is_accepted && code == Code::NotFound as i32 {
+            let text =
+                format!("{} recalls {msg_id}, which was accepted, and it is not found", self.name(device));
+            self.fail("accepted-is-known", About::default(), text);
         }
     }
 
@@ -222,17 +277,14 @@ impl World {
         let name = self.name(device);
         let user = self.devices[device].user;
         let conversation = petrel_protocol::ids::ConversationId::of_users(user, UserId(peer));
-        let about = About::message(&push.client_msg_id).at(conversation, push.seq);
+        let about = About::message(push.from, &push.client_msg_id).at(conversation, push.seq);
         self.note(about, || format!("{name} has got it as seq {}", push.seq));
-        if self.store.head_seq(conversation) < push.seq {
-            let text = format!(
-                "{name} has got seq {}, and the store has {}",
-                push.seq,
-                self.store.head_seq(conversation)
-            );
+        let stored = self.store.highest_seq(conversation);
+        if stored < push.seq {
+            let text = format!("{name} has got seq {}, and the store has {stored}", push.seq);
             self.fail("delivered-is-stored", about, text);
         }
-        let (id, content) = (id_of(&push.client_msg_id), content_of(push));
+        let (id, content) = (id_of(push.from, &push.client_msg_id), content_of(push));
         self.record(device, What::Arrived { peer, seq: push.seq, from: push.from, id, content });
     }
 
@@ -243,7 +295,7 @@ impl World {
                 peer,
                 seq: push.seq,
                 from: push.from,
-                id: id_of(&push.client_msg_id),
+                id: id_of(push.from, &push.client_msg_id),
                 content: content_of(push),
             },
             Row::Own(seq) => What::Own { peer, seq: *seq },
@@ -298,19 +350,31 @@ impl World {
 
     fn user_sends(&mut self, device: usize) {
         let to = self.someone_else(device);
+        let borrowed = self.strikes(self.faults.borrowed_ids).then(|| self.borrowed_id(device)).flatten();
+        let (to, borrowed) = borrowed.map_or((to, None), |(peer, msg_id)| (peer, Some(msg_id)));
+        let are_ids_shared = self.size.are_ids_shared;
         let it = &mut self.devices[device];
-        it.sends += 1;
-        let (sends, kind) = (it.sends, it.kind as u64);
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&(it.user.0 << 8 | kind).to_be_bytes());
-        id[8..].copy_from_slice(&(to.0 << 40 | u64::from(sends)).to_be_bytes());
-        let msg_id = if it.ids.is_empty() { 0 } else { it.ids.remove(0) };
-        let content = format!("{}/{kind} says {sends} to {to}", it.user);
+        let (user, kind, number) = (it.user.0, it.kind as u8, it.sends.len() as u64);
+        it.sends.push(to);
+        let id = client_id(if are_ids_shared { 0 } else { user }, kind, number);
+        let own = if it.ids.is_empty() || borrowed.is_some() { 0 } else { it.ids.remove(0) };
+        let msg_id = borrowed.unwrap_or(own);
+        let content = format!("{user}/{kind} says {number} to {to}");
         let fingerprint = fingerprint(content.as_bytes());
-        self.record(device, What::Send { to: to.0, id: Id(id), content: fingerprint });
+        self.record(device, What::Send { to: to.0, id: id_of(user, &id), content: fingerprint });
+        if borrowed.is_some() {
+            self.met(Met::BorrowedId);
+            self.record(device, What::Contested { id: id_of(user, &id) });
+        }
         let name = self.name(device);
-        self.note(About::message(&id), || format!("{name} is asked to send it to u{to}"));
+        self.note(About::message(user, &id), || format!("{name} is asked to send it to u{to}"));
         self.client_input(device, Input::Send(Draft { id, msg_id, to, format: 1, content: &content }));
+    }
+
+    /// The message id of something that came to a device, with its sender.
+    fn borrowed_id(&mut self, device: usize) -> Option<(UserId, u64)> {
+        let unread = &self.devices[device].unread;
+        (!unread.is_empty()).then(|| unread[self.random.index(unread.len())])
     }
 
     fn user_recalls(&mut self, device: usize) {

@@ -1,5 +1,9 @@
 //! Edges as processes: their lives, leases, deliveries and clocks, and how their packs reach the bus.
 
+use super::coverage::Met;
+use super::shard::{SessionId, Shard, ShardId, State, Told};
+use super::versions::encode;
+use super::{About, Event, Mutation, World};
 use bytes::Bytes;
 use petrel_protocol::calls::{DeliverBatch, DeliverReply, Delivery, delivery::What};
 use petrel_protocol::limits;
@@ -8,17 +12,16 @@ use petrel_protocol::snowflake::Snowflake;
 use petrel_protocol::time::Now;
 use petrel_protocol::topics::Topic;
 use petrel_router::routes::Renewal;
-use prost::Message as _;
 
-use super::shard::{SessionId, Shard, ShardId, State, Told};
-use super::{About, Event, Mutation, World};
-
+#[expect(clippy::struct_excessive_bools, reason = "each says another thing about a process")]
 pub(crate) struct Edge {
     pub(crate) id: u16,
     /// Which of its lives: a restarted edge is another process.
     pub(crate) life: u32,
     pub(crate) is_up: bool,
     pub(crate) is_draining: bool,
+    /// It is of the next version.
+    pub(crate) is_next: bool,
     pub(crate) epoch: u64,
     /// Whether a lease was asked for under this epoch.
     pub(crate) is_lease_asked: bool,
@@ -39,6 +42,8 @@ pub(super) const ASSERT_MS: u64 = 4_000;
 const SWEEP_PARTS: usize = 5;
 /// A drain that is not done by then is cut.
 const DRAIN_US: u64 = 5_000_000;
+/// A pack that comes again after this is late.
+const LATE_US: u64 = 10_000_000;
 /// One way between an edge and the bus.
 const BUS_US: u64 = 700;
 
@@ -49,6 +54,7 @@ impl Edge {
             life: 0,
             is_up: false,
             is_draining: false,
+            is_next: false,
             epoch: 0,
             is_lease_asked: false,
             clock_ms: 0,
@@ -69,6 +75,11 @@ impl World {
         if self.edges[edge].is_up {
             return;
         }
+        let forgets_mark = self.is_mutated(Mutation::ForgetIdMark);
+        if forgets_mark {
+            // A clock that always begins at the same time is where the mark matters.
+            self.edges[edge].clock_ms = -((self.now_us / 1_000) as i64);
+        }
         let wall_ms = self.edge_now(edge).wall_ms;
         // Heartbeats and assertions are quicker than the real ones, so that a run meets many of them.
         let config = Config {
@@ -79,10 +90,15 @@ impl World {
         };
         let partitions = self.size.partitions;
         let shards = (0..self.size.shards).map(|_| Shard::new(partitions, config.clone())).collect();
+        let is_next = self.strikes(self.faults.versions);
         let it = &mut self.edges[edge];
         it.life += 1;
         it.is_up = true;
         it.is_draining = false;
+        it.is_next = is_next;
+        if forgets_mark {
+            it.ids = Snowflake::new(it.id, 0);
+        }
         it.is_lease_asked = false;
         it.epoch = wall_ms.max(it.epoch + 1);
         it.shards = shards;
@@ -133,6 +149,7 @@ impl World {
         it.epoch = wall_ms.max(it.epoch + 1);
         it.is_lease_asked = false;
         let (epoch, life) = (it.epoch, it.life);
+        self.met(Met::NewEpoch);
         self.note(About::all(), || format!("edge {edge}.{life} takes epoch {epoch}"));
         self.call_lease(edge);
         if self.is_mutated(Mutation::KeepOldRoutes) {
@@ -150,6 +167,7 @@ impl World {
         }
         it.is_draining = true;
         let life = it.life;
+        self.met(Met::EdgeDrained);
         self.note(About::all(), || format!("edge {edge}.{life} drains"));
         for shard in 0..self.size.shards {
             self.tell(ShardId { edge, life, shard }, Told::Drain);
@@ -209,7 +227,7 @@ impl World {
         let connection = place.connection;
         let Some(what) = delivery.what else { return };
         let falls = self.falling_status(&what);
-        self.note_delivery(id, &what);
+        self.note_delivery(id, delivery.user, &what);
         if self.is_mutated(Mutation::CursorBeforeAck)
             && let What::Push(push) = &what
         {
@@ -287,9 +305,12 @@ impl World {
             let Some(receipts) = self.shard(id).and_then(|s| s.packs.take_receipts(partition)) else {
                 continue;
             };
-            if !self.strikes(self.faults.receipts_lost) {
+            if self.strikes(self.faults.receipts_lost) {
+                self.met(Met::ReceiptsLost);
+            } else {
+                let receipts = encode(&receipts, self.edges[id.edge].is_next);
                 let delay = self.delay(BUS_US);
-                self.after(delay, Event::AppendQuietly(Topic::Receipts, partition, receipts));
+                self.after(delay, Event::AppendQuietly(Topic::Receipts, partition, 0, receipts));
             }
         }
         self.check_bounds(id);
@@ -302,6 +323,7 @@ impl World {
             let Some(shard) = self.shard(id) else { return };
             let Some((owners, pack)) = shard.packs.take(partition, out_max) else { return };
             if self.strikes(self.faults.publish_refused) {
+                self.met(Met::PublishFull);
                 let outcome = if self.random.coin() { Outcome::Full } else { Outcome::Unavailable };
                 if let Some(shard) = self.shard(id) {
                     shard.packs.refused(&owners);
@@ -319,13 +341,18 @@ impl World {
             let lane = shard.packs.lane(partition);
             lane.last_append_us = lane.last_append_us.max(at_us);
             let at_us = if overtakes { at_us } else { lane.last_append_us };
-            let pack = pack.encode_to_vec().into();
-            self.schedule(at_us, Event::Append { shard: id, partition, tag, pack });
+            let is_next = self.edges[id.edge].is_next;
+            if is_next {
+                self.met(Met::NewerEvent);
+            }
+            let (pack, generation) = (encode(&pack, is_next), self.log.generation());
+            self.schedule(at_us, Event::Append { shard: id, partition, tag, generation, pack });
         }
     }
 
     /// A pack reaches the log.
-    pub(crate) fn append(&mut self, id: ShardId, partition: u16, tag: u64, pack: Bytes) {
+    pub(crate) fn append(&mut self, id: ShardId, partition: u16, tag: u64, generation: u32, pack: Bytes) {
+        let is_open = self.log.open_generation() == Some(generation);
         let is_broken = self.strikes(self.faults.publish_unknown);
         let is_applied = !is_broken || self.random.coin();
         let is_again = self.strikes(self.faults.publish_again);
@@ -333,7 +360,7 @@ impl World {
         let at_us = self.now_us + delay;
         let Some(shard) = self.shard(id) else {
             // Its edge is gone; it was on its way.
-            return self.append_record(Topic::Uplink, partition, pack);
+            return self.append_quietly(Topic::Uplink, partition, generation, pack);
         };
         let lane = shard.packs.lane(partition);
         let is_void = tag < lane.void_before || lane.broken_by.is_some();
@@ -342,9 +369,20 @@ impl World {
         }
         lane.last_receipt_us = lane.last_receipt_us.max(at_us);
         let at_us = lane.last_receipt_us;
-        let outcome = if is_void || is_broken { Outcome::Unknown } else { Outcome::Accepted };
+        let outcome = match (is_void || is_broken, is_open) {
+            (true, _) => Outcome::Unknown,
+            (false, true) => Outcome::Accepted,
+            (false, false) => Outcome::Unavailable,
+        };
         self.schedule(at_us, Event::Tell(id, Told::Published(tag, outcome)));
-        if is_void || !is_applied {
+        if outcome == Outcome::Unavailable {
+            self.met(Met::Sealed);
+        }
+        if outcome == Outcome::Unknown {
+            let is_there = !is_void && is_applied && is_open;
+            self.met(if is_there { Met::PublishUnknownApplied } else { Met::PublishUnknownLost });
+        }
+        if is_void || !is_applied || !is_open {
             return;
         }
         if is_again {
@@ -354,8 +392,17 @@ impl World {
             } else {
                 self.random.below(500_000)
             };
-            self.after(delay, Event::AppendQuietly(Topic::Uplink, partition, pack.clone()));
+            self.met(if delay > LATE_US { Met::PublishedAgainLate } else { Met::PublishedAgain });
+            let again = Event::AppendQuietly(Topic::Uplink, partition, generation, pack.clone());
+            self.after(delay, again);
         }
         self.append_record(Topic::Uplink, partition, pack);
+    }
+
+    /// A pack that nobody waits for. A generation that was sealed takes it no more.
+    pub(crate) fn append_quietly(&mut self, topic: Topic, partition: u16, generation: u32, pack: Bytes) {
+        if topic != Topic::Uplink || self.log.open_generation() == Some(generation) {
+            self.append_record(topic, partition, pack);
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod calls;
 mod chaos;
 mod clients;
+mod coverage;
 mod edge;
 mod faults;
 mod log;
@@ -13,32 +14,37 @@ mod mutation;
 mod network;
 mod packs;
 mod persist;
+mod power;
+mod queue;
 mod rest;
 mod router;
 mod run;
 mod shard;
 mod store;
 mod trace;
-
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+mod versions;
+mod wire;
 
 use petrel_protocol::time::Now;
 use petrel_router::routes::Routes;
 
-pub use faults::Faults;
+pub use coverage::{Coverage, Met};
+pub use faults::{Fault, Swarm};
 pub use mutation::Mutation;
 pub use run::{Failure, Plan, Report, run};
 pub use trace::{About, Trace};
 
-use crate::history::{self, Entry, History, What};
+use crate::history::{Entry, History, What};
 use crate::random::Random;
 use calls::Call;
 use clients::Device;
 use edge::Edge;
+use faults::Faults;
 use log::Log;
 use network::{Connection, Frame};
 use persist::{Persist, StoreStep};
+use power::Power;
+use queue::Queue;
 use router::Router;
 use shard::{SessionId, ShardId, Told};
 use store::Store;
@@ -51,9 +57,15 @@ pub(crate) enum Event {
     Connect(usize),
     ClientTick(usize, u64),
     /// A connection reaches its edge.
-    Accept(usize, ShardId),
+    Accept {
+        device: usize,
+        shard: ShardId,
+        is_guest: bool,
+    },
     ToClient(usize, Frame),
     ToEdge(usize, Frame),
+    /// Some bytes of a connection: whether they are on their way up, and what they are.
+    Piece(usize, bool, Vec<u8>),
     ClientLost(usize),
     EdgeLost(usize),
     /// A shard was woken, its timers are due.
@@ -67,17 +79,19 @@ pub(crate) enum Event {
         shard: ShardId,
         partition: u16,
         tag: u64,
+        generation: u32,
         pack: bytes::Bytes,
     },
-    /// A pack that nobody waits for reaches the log.
-    AppendQuietly(petrel_protocol::topics::Topic, u16, bytes::Bytes),
+    /// A pack that nobody waits for reaches the log, where it is still of this generation.
+    AppendQuietly(petrel_protocol::topics::Topic, u16, u32, bytes::Bytes),
     Tell(ShardId, Told),
     /// A call reaches its service.
     Call(Box<Call>),
     /// A reader of the log looks for records; a step at the store is done.
     PersistReads(usize),
     StoreDone(usize, Box<StoreStep>),
-    StoreWritesLate(Vec<store::Write>),
+    /// Writes of a life of the power reach the store.
+    StoreWritesLate(u32, Vec<store::Write>),
     ReceiptsRead(u16),
     PersistBegins(u16),
     PersistEnds(usize),
@@ -107,37 +121,14 @@ pub(crate) enum Event {
     EdgeBegins(usize),
     /// Something befalls a process.
     Chaos,
+    /// Is the sealed generation of `uplink` drained?
+    LookAtGeneration,
+    /// Everything that was written is safe from here on.
+    Sync,
     /// Nothing goes wrong from here on.
     Calm,
     /// Does everything rest?
     Look,
-}
-
-struct Scheduled {
-    at_us: u64,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    /// The heap's greatest is what happens first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at_us, other.number).cmp(&(self.at_us, self.number))
-    }
 }
 
 /// Milliseconds since 1970 at the start of every run.
@@ -162,18 +153,23 @@ pub(crate) struct Size {
     pub(crate) are_routes_apart: bool,
     /// How often a session asks for its route; without end where it never does.
     pub(crate) assert_ms: u64,
+    /// Clients of different users choose the same ids.
+    pub(crate) are_ids_shared: bool,
+    /// Rows in a page of a sync's answer, at most.
+    pub(crate) page_rows: u32,
 }
 
 pub(crate) struct World {
     now_us: u64,
-    queue: BinaryHeap<Scheduled>,
-    next_number: u64,
+    queue: Queue,
     events: u64,
     random: Random,
     faults: Faults,
     mutation: Option<Mutation>,
     size: Size,
     is_calm: bool,
+    coverage: Coverage,
+    power: Power,
     operations_left: u32,
     /// How often it was looked whether the world rests.
     looks: u32,
@@ -200,9 +196,7 @@ pub(crate) struct World {
 
 impl World {
     fn schedule(&mut self, at_us: u64, event: Event) {
-        let number = self.next_number;
-        self.next_number += 1;
-        self.queue.push(Scheduled { at_us: at_us.max(self.now_us), number, event });
+        self.queue.push(at_us.max(self.now_us), event);
     }
 
     fn after(&mut self, delay_us: u64, event: Event) {
@@ -213,6 +207,7 @@ impl World {
     fn delay(&mut self, mean_us: u64) -> u64 {
         let usual = self.random.between(mean_us / 2, mean_us * 3 / 2 + 1);
         if self.faults.jitter_us != 0 && self.random.one_in(4) {
+            self.coverage.met(Met::Late);
             usual + self.random.below(self.faults.jitter_us)
         } else {
             usual
@@ -239,8 +234,7 @@ impl World {
     }
 
     fn record(&mut self, device: usize, what: What) {
-        let Device { user, kind, .. } = self.devices[device];
-        let device = history::Device { user: user.0, kind: kind as u8 };
+        let device = self.name(device);
         self.history.entries.push(Entry { at_us: self.now_us, device, what });
     }
 
@@ -248,6 +242,10 @@ impl World {
         if let Some(trace) = &mut self.trace {
             trace.add(self.now_us, about, text());
         }
+    }
+
+    fn met(&mut self, what: Met) {
+        self.coverage.met(what);
     }
 
     /// Something is wrong in the world itself; the first one counts.
@@ -258,7 +256,7 @@ impl World {
 
     /// Lets the next event happen; false where there is none.
     fn step(&mut self) -> bool {
-        let Some(Scheduled { at_us, event, .. }) = self.queue.pop() else { return false };
+        let Some((at_us, event)) = self.queue.pop() else { return false };
         debug_assert!(at_us >= self.now_us, "time goes forward");
         self.now_us = at_us;
         self.events += 1;
@@ -266,9 +264,10 @@ impl World {
             Event::Operate(device) => self.operate(device),
             Event::Connect(device) => self.connect(device),
             Event::ClientTick(device, due_us) => self.client_tick(device, due_us),
-            Event::Accept(device, shard) => self.accept(device, shard),
+            Event::Accept { device, shard, is_guest } => self.accept(device, shard, is_guest),
             Event::ToClient(connection, frame) => self.at_client(connection, frame),
             Event::ToEdge(connection, frame) => self.at_edge(connection, frame),
+            Event::Piece(connection, is_up, piece) => self.piece(connection, is_up, piece),
             Event::ClientLost(connection) => self.client_lost(connection),
             Event::EdgeLost(connection) => self.edge_lost(connection),
             Event::Turn(shard) => self.turn(shard),
@@ -276,13 +275,17 @@ impl World {
             Event::Sweep(shard) => self.sweep(shard),
             Event::Renew(edge, life) => self.renew(edge, life),
             Event::DrainEnds(edge, life) => self.drain_ends(edge, life),
-            Event::Append { shard, partition, tag, pack } => self.append(shard, partition, tag, pack),
-            Event::AppendQuietly(topic, partition, pack) => self.append_record(topic, partition, pack),
+            Event::Append { shard, partition, tag, generation, pack } => {
+                self.append(shard, partition, tag, generation, pack);
+            }
+            Event::AppendQuietly(topic, partition, generation, pack) => {
+                self.append_quietly(topic, partition, generation, pack);
+            }
             Event::Tell(shard, told) => self.tell(shard, told),
             Event::Call(call) => self.call(*call),
             Event::PersistReads(reader) => self.persist_reads(reader),
             Event::StoreDone(reader, step) => self.store_done(reader, *step),
-            Event::StoreWritesLate(writes) => self.write_all(writes),
+            Event::StoreWritesLate(life, writes) => self.write_late(life, writes),
             Event::ReceiptsRead(partition) => self.receipts_read(partition),
             Event::PersistBegins(partition) => self.persist_begins(partition),
             Event::PersistEnds(reader) => self.persist_ends(reader),
@@ -297,6 +300,8 @@ impl World {
             Event::RouterEnds(router) => self.router_ends(router),
             Event::EdgeBegins(edge) => self.edge_begins(edge),
             Event::Chaos => self.chaos(),
+            Event::LookAtGeneration => self.look_at_generation(),
+            Event::Sync => self.sync_all(),
             Event::Calm => self.calm(),
             Event::Look => self.look(),
         }

@@ -45,11 +45,47 @@ pub enum Mutation {
     AssertionTakes,
     /// The pipeline's credit is not given back when a session ends.
     LeakCredit,
+    /// Whoever finds a key takes it for a message that is stored, even its own unfinished one.
+    KeyIsMessage,
+    /// A write that timed out is taken for done.
+    SkipFailedWrite,
+    /// What is delivered again while it is under way is acknowledged at once.
+    AckRedelivered,
+    /// persist stamps events with its own clock.
+    PersistClock,
+    /// A reader that begins takes what comes from then on, as without a subscription that was there before.
+    SubscribeAtEnd,
+    /// A new generation of `uplink` does not say that it is one.
+    WipedBus,
+    /// `uplink` is acknowledged before the store has synced.
+    AckBeforeSync,
+    /// After a loss of power, calls are answered before the store has caught up with the log.
+    AnswerBeforeRecovery,
+    /// A session that lost its route to a login elsewhere is not told.
+    ReplacedIsNotTold,
+    /// A device is synced before its claim is confirmed.
+    ClaimIsNotAwaited,
+    /// A cursor is what came last, not the maximum.
+    CursorFalls,
+    /// A recall has no row of its own that syncs would show.
+    RecallWithoutRow,
+    /// The second id of a resend is not remembered.
+    ForgetAliases,
+    /// A client's key is looked up without its sender.
+    KeysWithoutSender,
+    /// Refusals by the log are not published.
+    DropRefusals,
+    /// A sync's answer claims to cover more than it holds.
+    RangeClaimsMore,
+    /// An edge forgets up to where its message ids were given out.
+    ForgetIdMark,
+    /// A sync ends with its first page.
+    FirstPageOnly,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 39] = [
         Self::AckUplinkBeforeEffect,
         Self::AckStoredBeforeEffect,
         Self::ForgetKeys,
@@ -71,6 +107,24 @@ impl Mutation {
         Self::PacksOvertake,
         Self::AssertionTakes,
         Self::LeakCredit,
+        Self::KeyIsMessage,
+        Self::SkipFailedWrite,
+        Self::AckRedelivered,
+        Self::PersistClock,
+        Self::SubscribeAtEnd,
+        Self::WipedBus,
+        Self::AckBeforeSync,
+        Self::AnswerBeforeRecovery,
+        Self::ReplacedIsNotTold,
+        Self::ClaimIsNotAwaited,
+        Self::CursorFalls,
+        Self::RecallWithoutRow,
+        Self::ForgetAliases,
+        Self::KeysWithoutSender,
+        Self::DropRefusals,
+        Self::RangeClaimsMore,
+        Self::ForgetIdMark,
+        Self::FirstPageOnly,
     ];
 
     /// Its name on the command line.

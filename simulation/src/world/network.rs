@@ -3,12 +3,14 @@
 
 use bytes::Bytes;
 
+use super::coverage::Met;
 use super::shard::{SessionId, ShardId, State};
+use super::wire::Wire;
 use super::{Event, World};
 use crate::world::clients::Link;
 
 /// What travels on a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Frame {
     /// The upgrade succeeded.
     Upgraded,
@@ -19,6 +21,7 @@ pub(crate) enum Frame {
 }
 
 /// A connection of a device to a shard.
+#[expect(clippy::struct_excessive_bools, reason = "both ends learn of things by themselves")]
 pub(crate) struct Connection {
     pub(crate) device: usize,
     pub(crate) session: SessionId,
@@ -30,21 +33,28 @@ pub(crate) struct Connection {
     up_us: u64,
     /// Bytes on their way to the client.
     unread: usize,
+    /// Somebody else's with the device's account: it takes what comes and acknowledges nothing.
+    is_guest: bool,
+    /// Where frames travel as bytes: what each end has of an incomplete one.
+    pub(crate) wire: Option<Box<Wire>>,
 }
 
 /// One way between a client and its edge.
 const WAY_US: u64 = 300;
 
 impl World {
-    /// A device reaches a shard.
-    pub(crate) fn accept(&mut self, device: usize, shard_id: ShardId) {
+    /// A device, or a guest in its name, reaches a shard.
+    pub(crate) fn accept(&mut self, device: usize, shard_id: ShardId, is_guest: bool) {
         let connection = self.connections.len();
         let user = self.devices[device].user;
         let kind = self.devices[device].kind;
         let now = self.edge_now(shard_id.edge);
         let Some(shard) = self.shard(shard_id).filter(|s| !s.shared.is_draining) else {
             let delay = self.random.between(5_000, 500_000);
-            return self.after(delay, Event::Connect(device));
+            if !is_guest {
+                self.after(delay, Event::Connect(device));
+            }
+            return;
         };
         let session =
             shard.open(shard_id, connection, petrel_protocol::session::Session::new(now, user, kind, 0));
@@ -57,9 +67,18 @@ impl World {
             down_us: 0,
             up_us: 0,
             unread: 0,
+            is_guest,
+            wire: self.faults.are_pieces.then(Box::default),
         });
-        self.devices[device].link = Link::Connecting(connection);
-        self.note(super::About::all(), || format!("u{user}/{} reaches {session}", kind as u8));
+        if is_guest {
+            let stay = self.random.between(100_000, 3_000_000);
+            self.after(stay, Event::ClientLost(connection));
+            self.after(stay, Event::EdgeLost(connection));
+        } else {
+            self.devices[device].link = Link::Connecting(connection);
+        }
+        let guest = if is_guest { "a guest as " } else { "" };
+        self.note(super::About::all(), || format!("{guest}u{user}/{} reaches {session}", kind as u8));
         self.send_client(connection, Frame::Upgraded);
         self.input(session, petrel_protocol::session::Input::Start);
         self.turn_ended(shard_id);
@@ -73,17 +92,23 @@ impl World {
             if self.connections[connection].unread > self.faults.egress_max {
                 // A slow reader: what it misses is stored.
                 self.connections[connection].unread = 0;
+                self.met(Met::SlowReaderCut);
                 return self.cut(connection, 1_000, Some(0));
             }
         }
         let mut delay = self.delay(WAY_US);
         if self.strikes(self.faults.slow_reader) {
+            self.met(Met::SlowReader);
             delay += self.random.between(10_000, 2_000_000);
         }
         let way = &mut self.connections[connection];
         way.down_us = way.down_us.max(self.now_us + delay);
         let at_us = way.down_us;
-        self.schedule(at_us, Event::ToClient(connection, frame));
+        if way.wire.is_some() && frame != Frame::Upgraded {
+            self.connections[connection].down_us = self.send_pieces(connection, false, &frame, at_us);
+        } else {
+            self.schedule(at_us, Event::ToClient(connection, frame));
+        }
         self.maybe_cut(connection);
     }
 
@@ -96,7 +121,11 @@ impl World {
         let way = &mut self.connections[connection];
         way.up_us = way.up_us.max(self.now_us + delay);
         let at_us = way.up_us;
-        self.schedule(at_us, Event::ToEdge(connection, frame));
+        if way.wire.is_some() {
+            self.connections[connection].up_us = self.send_pieces(connection, true, &frame, at_us);
+        } else {
+            self.schedule(at_us, Event::ToEdge(connection, frame));
+        }
         self.maybe_cut(connection);
     }
 
@@ -108,6 +137,9 @@ impl World {
                 (true, false) => Some(self.random.below(5_000_000)),
                 (false, _) => Some(self.random.below(500_000)),
             };
+            if edge_us.is_none() {
+                self.met(Met::HalfOpen);
+            }
             self.cut(connection, client_us, edge_us);
         }
     }
@@ -117,6 +149,7 @@ impl World {
         if std::mem::replace(&mut self.connections[connection].is_cut, true) {
             return;
         }
+        self.met(Met::Cut);
         let device = &self.devices[self.connections[connection].device];
         let (user, kind) = (device.user, device.kind as u8);
         self.note(super::About::all(), || format!("the connection of u{user}/{kind} is cut"));
@@ -135,7 +168,10 @@ impl World {
             return;
         }
         let device = way.device;
+        let is_guest = way.is_guest;
         match frame {
+            Frame::Ping(payload) if is_guest => self.send_edge(connection, Frame::Pong(payload)),
+            Frame::Upgraded | Frame::Packet(_) | Frame::Pong(_) if is_guest => {}
             Frame::Upgraded => self.upgraded(device, connection),
             Frame::Close => {
                 self.client_lost(connection);
@@ -165,7 +201,9 @@ impl World {
         let way = &mut self.connections[connection];
         if std::mem::replace(&mut way.is_client_open, false) {
             let device = way.device;
-            self.connection_lost(device, connection);
+            if !way.is_guest {
+                self.connection_lost(device, connection);
+            }
         }
     }
 
@@ -197,8 +235,15 @@ impl World {
         }
     }
 
+    /// Whether bytes that are sent to this end still arrive there.
+    pub(crate) fn is_reached(&self, connection: usize, is_up: bool) -> bool {
+        let way = &self.connections[connection];
+        !way.is_cut && if is_up { way.is_edge_open } else { way.is_client_open }
+    }
+
     /// Closes a connection that the client gives up.
     pub(crate) fn hang_up(&mut self, connection: usize) {
+        self.met(Met::HungUp);
         if self.random.coin() {
             self.send_edge(connection, Frame::Close);
             self.client_lost(connection);

@@ -1,13 +1,11 @@
 //! What the sessions of a shard publish, packed by partition: two packs of a partition on their way, the rest waits and
 //! travels together.
 
-use bytes::Bytes;
 use petrel_protocol::events::{Receipt, ReceiptPack, Uplink, UplinkPack};
 use petrel_protocol::ids::ConversationId;
 use petrel_protocol::limits;
 use petrel_protocol::map::Map;
 use petrel_protocol::topics::partition;
-use prost::Message as _;
 
 use super::shard::Owner;
 
@@ -122,8 +120,8 @@ impl Packs {
         owners
     }
 
-    pub(crate) fn take_receipts(&mut self, partition: u16) -> Option<Bytes> {
+    pub(crate) fn take_receipts(&mut self, partition: u16) -> Option<ReceiptPack> {
         let events = std::mem::take(&mut self.lane(partition).receipts);
-        (!events.is_empty()).then(|| ReceiptPack { events }.encode_to_vec().into())
+        (!events.is_empty()).then_some(ReceiptPack { events })
     }
 }

@@ -5,26 +5,36 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use petrel_protocol::events::{ReceiptPack, StoredPack, stored};
+use petrel_protocol::events::{ReceiptPack, StoredPack, UplinkPack, stored};
 use petrel_protocol::ids::ConversationId;
 use petrel_protocol::sequencer::{Batch, Config, Input, Loaded, Loads, Output, Record, Sequencer};
 use petrel_protocol::topics::{Subscription, Topic};
 use prost::Message as _;
 
+use super::coverage::Met;
 use super::store::{Write, heads_of, rows_of};
+use super::versions::encode;
 use super::{About, Event, Mutation, World};
 
 pub(crate) struct Persist {
     /// All readers that ever were; the current one of each partition and those that it replaced may run.
     pub(crate) readers: Vec<Reader>,
     pub(crate) current: Vec<usize>,
+    /// After a loss of power, up to where each partition is read again before calls are answered: the store may be
+    /// behind what `stored` has kept.
+    answers_from: Vec<u64>,
     receipts_next: Vec<u64>,
     is_receipts_due: Vec<bool>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each says another thing about a process")]
 pub(crate) struct Reader {
     pub(crate) partition: u16,
     pub(crate) is_up: bool,
+    /// It ended with the power: what it had asked for never comes to pass.
+    is_powerless: bool,
+    /// It is of the next version.
+    is_next: bool,
     machine: Sequencer,
     pub(crate) next: u64,
     /// That record does not follow on the one that was read before it.
@@ -55,14 +65,28 @@ impl Persist {
         Self {
             readers: Vec::new(),
             current: vec![usize::MAX; usize::from(partitions)],
+            answers_from: vec![0; usize::from(partitions)],
             receipts_next: vec![0; usize::from(partitions)],
             is_receipts_due: vec![false; usize::from(partitions)],
         }
     }
 
     /// Whether somebody is there to answer calls.
-    pub(crate) fn is_any_up(&self) -> bool {
+    pub(crate) fn answers(&self) -> bool {
+        let is_caught_up = |(reader, from): (&usize, &u64)| {
+            let Some(reader) = self.readers.get(*reader) else { return false };
+            *from == 0 || (reader.is_up && reader.next >= *from && reader.machine.is_idle())
+        };
         self.readers.iter().any(|reader| reader.is_up)
+            && self.current.iter().zip(&self.answers_from).all(is_caught_up)
+    }
+
+    /// A partition whose reader has something under way, where there is one.
+    pub(crate) fn busy_partition(&self) -> Option<u16> {
+        let is_busy = |reader: &usize| {
+            self.readers.get(*reader).is_some_and(|reader| reader.is_up && !reader.machine.is_idle())
+        };
+        self.current.iter().position(is_busy).map(|partition| partition as u16)
     }
 
     pub(crate) fn is_current_up(&self, partition: u16) -> bool {
@@ -122,11 +146,19 @@ impl World {
             keys_max: 4 + random.index(100),
             ..Config::new(partition, self.size.partitions, random.next())
         };
-        let next = self.log.unacked(Topic::Uplink, Subscription::Persist, partition);
+        let is_first = self.persist.current[usize::from(partition)] == usize::MAX;
+        let next = if self.is_mutated(Mutation::SubscribeAtEnd) && !is_first {
+            self.log.len(Topic::Uplink, partition)
+        } else {
+            self.log.unacked(Topic::Uplink, Subscription::Persist, partition)
+        };
+        let is_next = self.strikes(self.faults.versions);
         let reader = self.persist.readers.len();
         self.persist.readers.push(Reader {
             partition,
             is_up: true,
+            is_powerless: false,
+            is_next,
             machine: Sequencer::new(config),
             next,
             is_resumed: true,
@@ -155,6 +187,7 @@ impl World {
         let next = self.log.unacked(Topic::Uplink, Subscription::Persist, partition);
         let it = &mut self.persist.readers[reader];
         (it.next, it.is_resumed, it.given_to) = (next, true, u64::MAX);
+        self.met(Met::PersistReturned);
         self.persist.current[usize::from(partition)] = reader;
         self.note(About::all(), || format!("persist {reader} reads partition {partition} again from {next}"));
         let delay = self.random.between(1_000, 3_000_000);
@@ -182,6 +215,9 @@ impl World {
         let partition = it.partition;
         if self.is_mutated(Mutation::AckUplinkBeforeEffect) {
             self.log.ack(Topic::Uplink, Subscription::Persist, partition, last);
+        }
+        if self.is_mutated(Mutation::PersistClock) {
+            self.stamp_again(&mut records);
         }
         self.sequencer(reader, Input::Records(records));
         if self.has_more(reader) {
@@ -218,7 +254,7 @@ impl World {
                     let partition = self.persist.readers[reader].partition;
                     // The acknowledgements of a reader that was replaced count no more.
                     if self.persist.current[usize::from(partition)] == reader {
-                        self.log.ack(Topic::Uplink, Subscription::Persist, partition, position);
+                        self.ack_uplink(partition, position);
                     }
                 }
             }
@@ -233,11 +269,19 @@ impl World {
         if self.is_mutated(Mutation::ForgetKeys) {
             loaded.keys.iter_mut().for_each(|key| *key = None);
         }
+        if self.is_mutated(Mutation::KeyIsMessage) {
+            let before = petrel_protocol::ids::Position::default();
+            loaded.keys.iter_mut().flatten().for_each(|key| key.position = before);
+        }
         loaded
     }
 
     fn commit(&mut self, reader: usize, batch: Arc<Batch>) {
-        self.store.dead_letters += batch.dead_letters.len();
+        if !batch.dead_letters.is_empty() {
+            let text = format!("persist cannot read an event: {:?}", batch.dead_letters[0].fault);
+            self.fail("no-dead-letters", About::default(), text);
+        }
+        self.note_batch(reader, &batch);
         if self.is_mutated(Mutation::DeliverBeforeStored) {
             self.publish_stored(reader, &batch);
         }
@@ -259,9 +303,13 @@ impl World {
     }
 
     pub(crate) fn store_done(&mut self, reader: usize, step: StoreStep) {
-        let Reader { partition, is_up, .. } = self.persist.readers[reader];
+        let Reader { partition, is_up, is_powerless, .. } = self.persist.readers[reader];
+        if is_powerless {
+            return;
+        }
         if is_up && self.persist.current[usize::from(partition)] == reader && self.strikes(self.faults.crash)
         {
+            self.met(Met::PersistCrashed);
             self.kill_persist(partition);
         }
         let is_up = self.persist.readers[reader].is_up;
@@ -319,15 +367,30 @@ impl World {
             self.write_all(writes);
             return true;
         }
-        match self.random.below(3) {
-            0 => self.write_all(writes),
-            1 => {
-                let delay = self.random.below(2_000_000);
-                self.after(delay, Event::StoreWritesLate(writes));
-            }
-            _ => {}
+        if !is_up && !writes.is_empty() {
+            self.met(Met::PartialBatch);
         }
-        false
+        match self.random.below(3) {
+            0 => {
+                self.met(Met::StoreTimeoutApplied);
+                self.write_all(writes);
+            }
+            1 => {
+                self.met(Met::StoreTimeoutLate);
+                let delay = self.random.below(2_000_000);
+                self.after(delay, Event::StoreWritesLate(self.power.life(), writes));
+            }
+            _ => self.met(Met::StoreTimeoutLost),
+        }
+        // Whoever takes a time-out for a success goes on without what was not written.
+        self.is_mutated(Mutation::SkipFailedWrite) && is_up
+    }
+
+    /// What a store that timed out does later, unless its power was cut meanwhile.
+    pub(crate) fn write_late(&mut self, life: u32, writes: Vec<Write>) {
+        if life == self.power.life() {
+            self.write_all(writes);
+        }
     }
 
     pub(crate) fn write_all(&mut self, writes: Vec<Write>) {
@@ -346,9 +409,12 @@ impl World {
         for event in &batch.stored {
             self.note_stored(reader, event);
         }
-        let pack = StoredPack { events: batch.stored.clone() };
-        let partition = self.persist.readers[reader].partition;
-        self.append_record(Topic::Stored, partition, pack.encode_to_vec().into());
+        let mut pack = StoredPack { events: batch.stored.clone() };
+        if self.is_mutated(Mutation::DropRefusals) {
+            pack.events.retain(|event| !matches!(event.body, Some(stored::Body::Refused(_))));
+        }
+        let Reader { partition, is_next, .. } = self.persist.readers[reader];
+        self.append_record(Topic::Stored, partition, encode(&pack, is_next));
     }
 
     fn note_stored(&mut self, reader: usize, event: &petrel_protocol::events::Stored) {
@@ -359,15 +425,15 @@ impl World {
         let Some(conversation) = conversation else { return };
         let (about, what) = match event.body.as_ref() {
             Some(stored::Body::Message(m)) => (
-                About::message(&m.client_msg_id).at(conversation, event.seq),
+                About::message(event.user, &m.client_msg_id).at(conversation, event.seq),
                 format!("is seq {}", event.seq),
             ),
             Some(stored::Body::Duplicate(d)) => (
-                About::message(&d.client_msg_id).at(conversation, d.seq),
+                About::message(event.user, &d.client_msg_id).at(conversation, d.seq),
                 format!("is a duplicate of seq {}", d.seq),
             ),
             Some(stored::Body::Refused(r)) => {
-                (About::message(&r.client_msg_id), format!("is refused: {}", r.code))
+                (About::message(event.user, &r.client_msg_id), format!("is refused: {}", r.code))
             }
             Some(stored::Body::Recalled(r)) => {
                 (About::row(conversation, r.target_seq), format!("is recalled by seq {}", event.seq))
@@ -395,7 +461,76 @@ impl World {
     /// Records that are not acknowledged come again, to the reader that has read them.
     pub(crate) fn redeliver_uplink(&mut self, partition: u16) {
         let reader = self.persist.current[usize::from(partition)];
-        self.persist.readers[reader].next = self.log.unacked(Topic::Uplink, Subscription::Persist, partition);
+        let unacked = self.log.unacked(Topic::Uplink, Subscription::Persist, partition);
+        let it = &mut self.persist.readers[reader];
+        if it.next > unacked {
+            let is_under_way = !it.machine.is_idle();
+            let last = it.next - 1;
+            it.next = unacked;
+            self.met(if is_under_way { Met::UplinkAgainUnderWay } else { Met::UplinkAgain });
+            if self.is_mutated(Mutation::AckRedelivered) {
+                let (position, _) = self.log.record(Topic::Uplink, partition, last);
+                self.log.ack(Topic::Uplink, Subscription::Persist, partition, position);
+            }
+        }
         self.wake_persist(reader);
+    }
+
+    /// Receipts of a while ago are read again.
+    pub(crate) fn redeliver_receipts(&mut self, partition: u16) {
+        let back = self.random.below(20);
+        let next = &mut self.persist.receipts_next[usize::from(partition)];
+        if *next == 0 {
+            return;
+        }
+        *next = next.saturating_sub(back);
+        self.met(Met::ReceiptsAgain);
+        self.after(0, Event::ReceiptsRead(partition));
+    }
+
+    /// All readers end at once, and nothing of theirs is still to come.
+    pub(crate) fn persist_loses_power(&mut self) {
+        for partition in 0..self.size.partitions {
+            self.kill_persist(partition);
+            let hasty = self.is_mutated(Mutation::AnswerBeforeRecovery);
+            let end = self.log.len(Topic::Uplink, partition);
+            self.persist.answers_from[usize::from(partition)] = if hasty { 0 } else { end };
+            let next = self.log.unacked(Topic::Receipts, Subscription::Persist, partition);
+            self.persist.receipts_next[usize::from(partition)] = next;
+        }
+        for reader in 0..self.persist.readers.len() {
+            self.persist_ends(reader);
+            self.persist.readers[reader].is_powerless = true;
+        }
+    }
+
+    /// The stamps of the edge are replaced by this reader's own clock.
+    fn stamp_again(&self, records: &mut [Record]) {
+        for record in records {
+            let mut pack = UplinkPack::decode(record.pack.clone()).expect("written by an edge");
+            let now_ms = self.now().wall_ms;
+            pack.events.iter_mut().for_each(|event| event.edge_time_ms = now_ms);
+            record.pack = pack.encode_to_vec().into();
+        }
+    }
+
+    fn note_batch(&mut self, reader: usize, batch: &Batch) {
+        let is_current = self.persist.current[usize::from(self.persist.readers[reader].partition)] == reader;
+        if !is_current {
+            self.met(Met::ZombieWrote);
+        }
+        if batch.counts.replays > 0 {
+            self.met(Met::Replay);
+        }
+        for event in &batch.stored {
+            match &event.body {
+                Some(stored::Body::Duplicate(d)) if d.msg_id != d.resent_msg_id => self.met(Met::Alias),
+                Some(stored::Body::Duplicate(_)) => self.met(Met::Duplicate),
+                Some(stored::Body::Refused(r)) if r.client_msg_id.is_empty() => self.met(Met::RecallRefused),
+                Some(stored::Body::Refused(_)) => self.met(Met::RefusedByLog),
+                Some(stored::Body::Recalled(_)) => self.met(Met::Recalled),
+                Some(stored::Body::Message(_)) | None => {}
+            }
+        }
     }
 }

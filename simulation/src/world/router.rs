@@ -5,6 +5,7 @@ use petrel_protocol::fanout::{Fanout, Incarnation, Input, Output, Record};
 use petrel_protocol::ids::{ConversationId, UserId};
 use petrel_protocol::topics::{Subscription, Topic};
 
+use super::coverage::Met;
 use super::shard::SessionId;
 use super::{About, Event, Mutation, World};
 
@@ -128,6 +129,7 @@ impl World {
             }
         }
         if router + 1 == self.routers.len() && self.strikes(self.faults.crash) {
+            self.met(Met::RouterCrashed);
             return self.kill_router();
         }
         self.fanout(router, Input::Records(records));
@@ -228,6 +230,7 @@ impl World {
             answer = Some(self.take_batch(edge, batch));
         }
         if breaks {
+            self.met(Met::DeliverBroke);
             self.routers[router].streams[edge].broken_by = Some(ticket);
             answer = None;
         }
@@ -275,6 +278,7 @@ impl World {
     /// Records that are not acknowledged come again, to the router that has read them.
     pub(crate) fn redeliver_stored(&mut self) {
         let router = self.routers.len() - 1;
+        self.met(Met::StoredAgain);
         for (index, topic) in TOPICS.into_iter().enumerate() {
             for partition in 0..self.size.partitions {
                 let unacked = self.log.unacked(topic, Subscription::Router, partition);
@@ -284,7 +288,7 @@ impl World {
         self.wake_router(router);
     }
 
-    pub(crate) fn note_delivery(&mut self, id: SessionId, what: &What) {
+    pub(crate) fn note_delivery(&mut self, id: SessionId, user: u64, what: &What) {
         if self.trace.is_none() {
             return;
         }
@@ -305,7 +309,7 @@ impl World {
             }
             What::Status(update) => {
                 let Some(told) = update.status.as_ref() else { return };
-                let about = About::message(&told.client_msg_id);
+                let about = About::message(user, &told.client_msg_id);
                 self.note(about, || format!("{id} is told status {}", told.status));
             }
             What::Refused(_) | What::Duplicate(_) | What::Kick(_) => {}

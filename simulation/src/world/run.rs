@@ -1,6 +1,5 @@
 //! One seed from its start to its verdict.
 
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use petrel_protocol::client::Config;
@@ -8,12 +7,15 @@ use petrel_protocol::ids::{Device as Kind, UserId};
 use petrel_router::routes::Routes;
 
 use super::clients::Device;
+use super::coverage::Coverage;
 use super::edge::{ASSERT_MS, Edge};
-use super::faults::Chaos;
+use super::faults::{Fault, Faults, Swarm};
 use super::persist::Persist;
+use super::power::Power;
+use super::queue::Queue;
 use super::store::Store;
 use super::trace::{About, Trace};
-use super::{Event, Faults, Log, Mutation, Size, World};
+use super::{Event, Log, Mutation, Size, World};
 use crate::check::{self, Verdict, Violation};
 use crate::history::{History, What};
 use crate::random::Random;
@@ -25,8 +27,8 @@ pub struct Plan {
     pub seed: u64,
     /// A mistake to make on purpose.
     pub mutation: Option<Mutation>,
-    /// Whether nothing goes wrong.
-    pub is_calm: bool,
+    /// What may go wrong.
+    pub swarm: Swarm,
     /// Whether to remember what happens.
     pub is_traced: bool,
 }
@@ -40,6 +42,8 @@ pub struct Report {
     pub virtual_ms: u64,
     /// What the checker found, or what is wrong.
     pub verdict: Result<Verdict, Failure>,
+    /// Which faults struck, and which states were reached.
+    pub coverage: Coverage,
     /// What the devices did and saw.
     pub history: History,
     /// What happened, where that was asked for.
@@ -99,6 +103,7 @@ pub fn run(plan: &Plan) -> Report {
         events: world.events,
         virtual_ms: world.now_us / 1_000,
         verdict,
+        coverage: world.coverage,
         history: world.history,
         trace: world.trace,
     }
@@ -107,7 +112,9 @@ pub fn run(plan: &Plan) -> Report {
 impl World {
     fn new(plan: &Plan) -> Self {
         let mut random = Random::new(plan.seed);
-        let mut faults = if plan.is_calm { Faults::none() } else { Faults::draw(&mut random) };
+        let mut faults = Faults::draw(plan.swarm, &mut random);
+        // Only one process at once loses its power together with its store and its log.
+        let is_one_process = faults.chaos.contains(&Fault::PowerCut);
         let size = Size {
             users: random.between(2, 6),
             edges: random.between(1, 4) as usize,
@@ -115,25 +122,29 @@ impl World {
             partitions: random.between(1, 5) as u16,
             operations: random.between(50, 400) as u32,
             pause_us: 10_000 << random.below(6),
-            is_atomic: random.coin(),
-            are_routes_apart: random.coin(),
+            is_atomic: random.coin() || is_one_process,
+            are_routes_apart: random.coin() && !is_one_process,
             assert_ms: if random.coin() { ASSERT_MS } else { u64::MAX / 2 },
+            are_ids_shared: random.coin(),
+            page_rows: if random.coin() { u32::MAX } else { random.between(1, 20) as u32 },
         };
         if size.assert_ms != ASSERT_MS {
             // Nothing else would find what it drops.
-            faults.chaos.retain(|chaos| *chaos != Chaos::RoutesDropped);
+            faults.chaos.retain(|fault| *fault != Fault::RoutesDropped);
         }
         let clients_repair = random.below(4) != 0;
         let config = client_config(&mut random, &faults, clients_repair);
+        let faults_versions = faults.versions;
         let mut world = Self {
             now_us: 0,
-            queue: BinaryHeap::new(),
-            next_number: 0,
+            queue: Queue::default(),
             events: 0,
             faults,
             mutation: plan.mutation,
             size,
             is_calm: false,
+            coverage: Coverage::default(),
+            power: Power::new(is_one_process),
             operations_left: size.operations,
             looks: 0,
             clients_repair,
@@ -143,10 +154,10 @@ impl World {
             history: History::default(),
             trace: plan.is_traced.then(Trace::default),
             failure: None,
-            log: Log::new(size.partitions),
-            store: Store::new(plan.mutation),
+            log: Log::new(size.partitions, plan.mutation == Some(Mutation::WipedBus)),
+            store: Store::new(plan.mutation, is_one_process),
             routes: Routes::memory(),
-            devices: devices(&mut random, size.users, &Arc::new(config)),
+            devices: devices(&mut random, size.users, faults_versions, &Arc::new(config)),
             connections: Vec::new(),
             edges: (1..=size.edges as u16).map(Edge::new).collect(),
             persist: Persist::new(size.partitions),
@@ -179,6 +190,7 @@ impl World {
         }
         self.faults = faults;
         let length_us = u64::from(self.size.operations) * self.size.pause_us / self.devices.len() as u64;
+        self.sync_all();
         if self.faults.chaos_ms != 0 {
             self.after(START_US + self.faults.chaos_ms * 1_000, Event::Chaos);
         }
@@ -200,12 +212,15 @@ fn client_config(random: &mut Random, faults: &Faults, clients_repair: bool) -> 
     }
 }
 
-fn devices(random: &mut Random, users: u64, config: &Arc<Config>) -> Vec<Device> {
+fn devices(random: &mut Random, users: u64, versions: u64, config: &Arc<Config>) -> Vec<Device> {
     let mut devices = Vec::new();
     for user in 1..=users {
         let count = random.between(1, 4) as usize;
         let kinds = Kind::ALL.iter().take(count);
-        devices.extend(kinds.map(|kind| Device::new(UserId(user), *kind, Arc::clone(config))));
+        devices.extend(kinds.map(|kind| {
+            let is_next = random.one_in(versions);
+            Device::new(UserId(user), *kind, is_next, Arc::clone(config))
+        }));
     }
     devices
 }

@@ -10,6 +10,7 @@ use petrel_protocol::limits;
 use petrel_protocol::packets::{BatchMsgIdsPush, MsgType, response};
 use petrel_protocol::session::{Input, Outcome, Output, Outputs, Session, Shared};
 
+use super::coverage::Met;
 use super::network::Frame;
 use super::packs::Packs;
 use super::{About, Event, Mutation, World};
@@ -212,7 +213,7 @@ impl World {
         match &event.body {
             Some(Body::Send(send)) => {
                 let msg_id = send.msg_id;
-                self.note(About::message(&send.client_msg_id), || {
+                self.note(About::message(event.user, &send.client_msg_id), || {
                     let again = if send.look_up { ", look up" } else { "" };
                     format!("{id} publishes it as {msg_id}{again}")
                 });
@@ -229,7 +230,9 @@ impl World {
         let mut msg_ids = Vec::new();
         let ids = &mut self.edges[id.shard.edge].ids;
         // Smaller batches than the edge's: clients of a simulation do not live long.
-        if ids.batch(wall_ms, 20, &mut |id| msg_ids.push(id)).is_ok() {
+        if ids.batch(wall_ms, 20, &mut |id| msg_ids.push(id)).is_err() {
+            self.met(Met::IdsRefused);
+        } else {
             let packet = response(MsgType::PushBatchMsgIds, &BatchMsgIdsPush { msg_ids });
             self.send_client(connection, Frame::Packet(packet));
         }
@@ -328,6 +331,9 @@ impl World {
             shard.deliveries.extend(deliveries);
         }
         self.wake(id);
+        if is_full {
+            self.met(Met::InboxFull);
+        }
         if is_full { count as u32 } else { 0 }
     }
 
@@ -339,6 +345,7 @@ impl World {
             let Some(shard) = self.shard(id) else { return };
             let Some(generation) = shard.slots.get(slot as usize).map(|s| s.generation) else { continue };
             let session = SessionId { shard: id, slot, generation };
+            self.met(Met::Dirty);
             self.note(About::all(), || format!("{session} is dirty"));
             self.input(session, Input::Dirty);
         }

@@ -21,9 +21,23 @@ pub(crate) struct Store {
     heads: BTreeMap<ConversationId, Head>,
     delivered: BTreeMap<(ConversationId, u64, u32), u64>,
     mutation: Option<Mutation>,
+    /// Where power may be cut: how to take back what was not synced, oldest first.
+    undo: Option<Vec<Undo>>,
+    /// How far each device has acknowledged, as its receipts said.
+    pub(crate) acked: BTreeMap<(ConversationId, u64, u32), u64>,
+    /// The highest head that was ever written: what is lost with the power comes again.
+    highest: BTreeMap<ConversationId, u64>,
     /// Two writers disagreed about one event: what they said.
     pub(crate) contradiction: Option<String>,
-    pub(crate) dead_letters: usize,
+}
+
+/// What a cell held before.
+enum Undo {
+    Message((ConversationId, u64), Option<MessageRow>),
+    Recall((ConversationId, u64), Option<Recall>),
+    Key(KeyId, Option<KeyRow>),
+    Head(ConversationId, Option<Head>),
+    Cursor((ConversationId, u64, u32), Option<u64>),
 }
 
 /// One write to one cell.
@@ -51,11 +65,71 @@ pub(crate) fn heads_of(batch: &Batch) -> Vec<Write> {
 }
 
 impl Store {
-    pub(crate) fn new(mutation: Option<Mutation>) -> Self {
-        Self { mutation, ..Self::default() }
+    pub(crate) fn new(mutation: Option<Mutation>, can_lose: bool) -> Self {
+        Self { mutation, undo: can_lose.then(Vec::new), ..Self::default() }
+    }
+
+    /// What was written so far stays whatever happens.
+    pub(crate) fn keep_written(&mut self) {
+        if let Some(undo) = &mut self.undo {
+            undo.clear();
+        }
+    }
+
+    /// Nothing is lost any more.
+    pub(crate) fn is_safe(&mut self) {
+        self.undo = None;
+    }
+
+    /// The power was cut: of what was not synced, the oldest writes survive. Answers with how many did not.
+    pub(crate) fn lose_unsynced(&mut self, mut survivors: impl FnMut(u64) -> u64) -> usize {
+        let Some(mut undo) = self.undo.take() else { return 0 };
+        let lost = undo.split_off(survivors(undo.len() as u64) as usize);
+        let count = lost.len();
+        for write in lost.into_iter().rev() {
+            match write {
+                Undo::Message(id, row) => restore(&mut self.messages, id, row),
+                Undo::Recall(id, row) => restore(&mut self.recalls, id, row),
+                Undo::Key(id, row) => restore(&mut self.keys, id, row),
+                Undo::Head(id, head) => restore(&mut self.heads, id, head),
+                Undo::Cursor(id, seq) => restore(&mut self.delivered, id, seq),
+            }
+        }
+        self.undo = Some(Vec::new());
+        self.acked.clone_from(&self.delivered);
+        count
+    }
+
+    fn remember(&mut self, write: &Write) {
+        let Some(undo) = &mut self.undo else { return };
+        undo.push(match write {
+            Write::Message(row) => {
+                let id = (row.conversation, row.seq);
+                Undo::Message(id, self.messages.get(&id).cloned())
+            }
+            Write::Recall(row) => {
+                let id = (row.conversation, row.target_seq);
+                Undo::Recall(id, self.recalls.get(&id).copied())
+            }
+            Write::Key(id, _) => Undo::Key(*id, self.keys.get(id).copied()),
+            Write::Head(id, _) => Undo::Head(*id, self.heads.get(id).copied()),
+            // That a user has a conversation is also true when it begins again.
+            Write::Member(_) => return,
+        });
     }
 
     pub(crate) fn write(&mut self, write: Write) {
+        let write = match write {
+            Write::Key(id, row) => {
+                let is_alias = matches!(row.outcome, Outcome::Alias(_));
+                if is_alias && self.mutation == Some(Mutation::ForgetAliases) {
+                    return;
+                }
+                Write::Key(self.key(id), row)
+            }
+            write => write,
+        };
+        self.remember(&write);
         let last_wins = self.mutation == Some(Mutation::LastWriteWins);
         let clash = match write {
             Write::Message(row) => {
@@ -73,7 +147,11 @@ impl Store {
                 self.members.entry(member.user.0).or_default().insert(member.conversation);
                 None
             }
-            Write::Head(id, head) => put(&mut self.heads, id, head, |head| head.applied, last_wins),
+            Write::Head(id, head) => {
+                let highest = self.highest.entry(id).or_default();
+                *highest = head.seq.max(*highest);
+                put(&mut self.heads, id, head, |head| head.applied, last_wins)
+            }
         };
         if self.contradiction.is_none() {
             self.contradiction = clash;
@@ -83,8 +161,18 @@ impl Store {
     pub(crate) fn load(&self, loads: &Loads) -> Loaded {
         Loaded {
             heads: loads.heads.iter().map(|c| self.heads.get(c).copied()).collect(),
-            keys: loads.keys.iter().map(|key| self.keys.get(key).copied()).collect(),
+            keys: loads.keys.iter().map(|key| self.keys.get(&self.key(*key)).copied()).collect(),
             targets: loads.targets.iter().map(|id| self.target(*id)).collect(),
+        }
+    }
+
+    /// Where a key is kept.
+    fn key(&self, id: KeyId) -> KeyId {
+        match id.key {
+            Key::Client { id: client, .. } if self.mutation == Some(Mutation::KeysWithoutSender) => {
+                KeyId { key: Key::Client { sender: UserId(0), id: client }, ..id }
+            }
+            _ => id,
         }
     }
 
@@ -104,13 +192,26 @@ impl Store {
         self.heads.get(&conversation).map_or(0, |head| head.seq)
     }
 
+    /// The highest head that was ever there.
+    pub(crate) fn highest_seq(&self, conversation: ConversationId) -> u64 {
+        self.highest.get(&conversation).copied().unwrap_or(0)
+    }
+
     /// Moves a cursor, never back and never beyond the head.
     pub(crate) fn receipt(&mut self, receipt: &Receipt) {
         let conversation = receipt.conversation.as_ref().and_then(|c| ConversationId::try_from(c).ok());
         let Some(conversation) = conversation else { return };
         let delivered = receipt.delivered_seq.min(self.head_seq(conversation));
-        let cursor = self.delivered.entry((conversation, receipt.user, receipt.device)).or_default();
-        *cursor = delivered.max(*cursor);
+        let id = (conversation, receipt.user, receipt.device);
+        if let Some(undo) = &mut self.undo {
+            undo.push(Undo::Cursor(id, self.delivered.get(&id).copied()));
+        }
+        let cursor = self.delivered.entry(id).or_default();
+        let is_last = self.mutation == Some(Mutation::CursorFalls) && delivered != 0;
+        *cursor = if is_last { delivered } else { delivered.max(*cursor) };
+        // What was acknowledged is told apart from the cursor: it must never be given again.
+        let acked = self.acked.entry(id).or_default();
+        *acked = delivered.max(*acked);
     }
 
     fn row(&self, conversation: ConversationId, seq: u64) -> Option<Stored> {
@@ -125,6 +226,7 @@ impl Store {
                 }
                 stored::Body::Message(message)
             }
+            RowBody::Recall(_) if self.mutation == Some(Mutation::RecallWithoutRow) => return None,
             RowBody::Recall(recalled) => stored::Body::Recalled(*recalled),
         };
         Some(Stored {
@@ -182,6 +284,9 @@ impl Store {
                 break;
             }
         }
+        if self.mutation == Some(Mutation::FirstPageOnly) {
+            reply.next_page.clear();
+        }
         reply
     }
 
@@ -193,12 +298,14 @@ impl Store {
         let head = self.head_seq(conversation);
         let wanted = if request.to_seq == 0 { head } else { request.to_seq.min(head) };
         let to = wanted.min(request.from_seq.saturating_add(u64::from(request.rows_max) - 1));
+        let claims_more = self.mutation == Some(Mutation::RangeClaimsMore);
+        let last = if claims_more { request.from_seq.midpoint(to) } else { to };
         Range {
             conversation: Some(conversation.into()),
             from_seq: request.from_seq,
             to_seq: to,
             head_seq: head,
-            rows: (request.from_seq..=to).filter_map(|seq| self.row(conversation, seq)).collect(),
+            rows: (request.from_seq..=last).filter_map(|seq| self.row(conversation, seq)).collect(),
         }
     }
 
@@ -216,6 +323,17 @@ impl Store {
             })
         });
         found.unwrap_or_default()
+    }
+}
+
+fn restore<K: Ord, V>(cells: &mut BTreeMap<K, V>, id: K, before: Option<V>) {
+    match before {
+        Some(value) => {
+            cells.insert(id, value);
+        }
+        None => {
+            cells.remove(&id);
+        }
     }
 }
 

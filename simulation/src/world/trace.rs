@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use petrel_protocol::ids::ConversationId;
 
+use super::clients::id_of;
 use crate::history::Id;
 
 /// What a line of a trace is about.
@@ -25,9 +26,9 @@ impl About {
         Self { is_general: true, ..Self::default() }
     }
 
-    /// A message by the bytes of its client's id.
-    pub(crate) fn message(id: &[u8]) -> Self {
-        Self { id: id.try_into().ok().map(Id), ..Self::default() }
+    /// A message by its sender and the bytes of its client's id.
+    pub(crate) fn message(sender: u64, id: &[u8]) -> Self {
+        Self { id: Some(id_of(sender, id)), ..Self::default() }
     }
 
     /// A place in a conversation.
