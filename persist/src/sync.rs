@@ -86,16 +86,15 @@ pub(crate) fn sync(store: &Store, request: &SyncRequest) -> Result<Option<SyncRe
         return Ok(Some(reply));
     };
     let mut cursors = store.cursors(user, device, *first, *last)?.into_iter().peekable();
-    let heads = store.heads(&conversations)?;
+    let head_seqs = store.head_seqs(&conversations)?;
     let mut budget = Budget::new(request.rows_max);
-    for (conversation, head) in conversations.iter().zip(heads) {
+    for (conversation, head_seq) in conversations.iter().zip(head_seqs) {
         // Both come in the conversations' order.
         while cursors.next_if(|(cursor, _)| cursor < conversation).is_some() {}
         let delivered = cursors.next_if(|(cursor, _)| cursor == conversation).map_or(0, |(_, seq)| seq);
         let after_page =
             page.filter(|page| page.conversation == *conversation).map_or(0, |page| page.after_seq);
         let after_seq = delivered.max(after_page).max(pushed.get(conversation).copied().unwrap_or(0));
-        let head_seq = head.map_or(0, |head| head.seq);
         if after_seq >= head_seq {
             continue;
         }
@@ -129,9 +128,9 @@ fn register(store: &Store, user: UserId, device: Device) -> Result<(), StoreErro
     let mut cursors = Vec::new();
     if !known.is_empty() {
         let conversations = store.conversations(user, None, usize::MAX)?;
-        for (conversation, head) in conversations.iter().zip(store.heads(&conversations)?) {
+        for (conversation, seq) in conversations.iter().zip(store.head_seqs(&conversations)?) {
             let id = CursorId { user, device: Some(device), conversation: *conversation };
-            cursors.push((id, head.map_or(0, |head| head.seq)));
+            cursors.push((id, seq));
         }
     }
     store.register(user, device, &cursors)
@@ -195,7 +194,7 @@ pub(crate) fn history(store: &Store, request: &HistoryRequest) -> Result<Range, 
     let is_member = |c: &ConversationId| c.peer_of(UserId(request.user)).is_some();
     let empty = Range { conversation: request.conversation, ..Range::default() };
     let Some(conversation) = conversation.filter(is_member) else { return Ok(empty) };
-    let head_seq = store.heads(&[conversation])?[0].map_or(0, |head| head.seq);
+    let head_seq = store.head_seqs(&[conversation])?[0];
     let from_seq = request.from_seq.max(1);
     let to_seq = if request.to_seq == 0 { head_seq } else { request.to_seq.min(head_seq) };
     if from_seq > to_seq {

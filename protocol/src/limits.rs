@@ -124,6 +124,9 @@ pub const STORE_CACHE_BYTES: u64 = 64 << 20;
 /// What a busy table of the embedded store holds in memory before it is written out, bytes; up to four times as much
 /// while that goes on. Beyond: writing waits. Larger ones cost more for each insert than they save in writing out.
 pub const STORE_MEMTABLE_BYTES: u64 = 8 << 20;
+/// Conversations whose last seq the embedded store keeps in memory, in each of two generations (33 bytes a bucket, 2^19
+/// buckets). Beyond: the oldest are read from disk, 5 µs each.
+pub const STORE_SEQS_MAX: usize = (1 << 19) / 8 * 7;
 /// Journal of the embedded store, bytes: what a start after a crash has to read.
 pub const STORE_JOURNAL_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of contents in one sync or history reply; the last row may exceed it.

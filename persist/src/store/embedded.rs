@@ -3,6 +3,7 @@
 //! One process holds the folder's lock, so there is one writer, and write timestamps are kept but decide nothing: what
 //! makes a late write harmless elsewhere is here that a batch is written with its heads, or not at all.
 
+mod seqs;
 mod table;
 
 use std::path::Path;
@@ -14,7 +15,8 @@ use petrel_protocol::ids::{ConversationId, Device, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::sequencer::{Batch, Head, Key, KeyId, KeyRow, Loaded, Loads, RowBody, Target};
 
-use self::table::Table;
+use self::seqs::{Known, Seqs};
+use self::table::{Kind, Table};
 use super::keys::{self, Part};
 use super::rows::{self, Encoder};
 use super::{Belongs, CursorId, FORMAT, KnownHead, ShownRow, StoreError};
@@ -28,6 +30,7 @@ struct Tables {
     db: Database,
     messages: Table,
     message_keys: Table,
+    message_ids: Table,
     conversation_heads: Table,
     cursors: Table,
     user_conversations: Table,
@@ -37,6 +40,8 @@ struct Tables {
     token_versions: Table,
     dead_letters: Table,
     meta: Table,
+    /// What `conversation_heads` holds, as far as a sync needs it.
+    seqs: Seqs,
     /// Held from the reading of cursors to their writing, since they only rise.
     raising: Mutex<()>,
     /// Held from looking for a name, or reading a version or mark, to its writing.
@@ -53,6 +58,8 @@ impl Embedded {
         let tables = Tables::open(dir).map_err(|error| cannot_open(dir, &error))?;
         let store = Self(Arc::new(tables));
         store.check(dir, belongs)?;
+        let read = store.0.read_seqs();
+        read.map_err(|error| StartError(format!("cannot open the store in {}: {error}", dir.display())))?;
         Ok(store)
     }
 
@@ -77,6 +84,12 @@ impl Embedded {
                      of Petrel that wrote it, or restore a backup of before"
                 )));
             }
+            Some(format) if format < u64::from(FORMAT) => {
+                return Err(StartError(format!(
+                    "the store in {dir} has format {format}, which this version does not read: start the version of \
+                     Petrel that wrote it, or start with an empty data folder"
+                )));
+            }
             Some(_) => {}
         }
         let number = self.meta(META_GENERATION).map_err(failed)?.unwrap_or(0);
@@ -99,10 +112,9 @@ impl Embedded {
     }
 
     pub(super) fn load(&self, loads: &Loads) -> Result<Loaded, StoreError> {
-        let heads = self.heads(&loads.heads)?;
-        let keys =
-            loads.keys.iter().map(|key| self.0.message_keys.get(keys::message_key(key).as_ref(), rows::key));
-        let keys = keys.collect::<Result<_, _>>()?;
+        let heads = loads.heads.iter().map(|conversation| self.head(*conversation));
+        let heads = heads.collect::<Result<_, _>>()?;
+        let keys = loads.keys.iter().map(|key| self.key(key)).collect::<Result<_, _>>()?;
         let targets = loads.targets.iter().map(|(conversation, seq)| self.target(*conversation, *seq));
         let targets = targets.collect::<Result<_, _>>()?;
         Ok(Loaded { heads, keys, targets })
@@ -139,8 +151,8 @@ impl Embedded {
                 tables.messages.insert(&mut batch, key, encoder.recall(recall));
             }
             for (id, row) in &b.keys {
-                let key = keys::message_key(id);
-                tables.message_keys.insert(&mut batch, key.as_ref(), encoder.key(row));
+                let (table, key) = (tables.of_key(id), keys::message_key(id));
+                table.insert(&mut batch, key.as_ref(), encoder.key(row));
             }
             for member in &b.members {
                 let key = keys::member(member.user, member.conversation);
@@ -158,7 +170,10 @@ impl Embedded {
                 tables.conversation_heads.insert(&mut batch, key, encoder.head(head));
             }
         }
-        self.write(batch)
+        self.write(batch)?;
+        let heads = batches.iter().flat_map(|b| &b.heads);
+        tables.seqs.note(heads.map(|(conversation, head)| (*conversation, head.seq)));
+        Ok(())
     }
 
     /// Written to the system when committed, so that it survives this process.
@@ -195,15 +210,17 @@ impl Embedded {
         let mut encoder = Encoder::default();
         for (id, seq) in cursors {
             let key = keys::cursor(id);
-            let before = self.0.cursors.get(&key, rows::number)?.unwrap_or(0);
-            if *seq <= before {
-                continue;
-            }
-            let head = match known(id.conversation) {
-                Some(seq) => seq,
-                None => self.head(id.conversation)?.map_or(0, |head| head.seq),
+            let head = match self.0.seqs.get(id.conversation) {
+                Known::Seq(seq) => seq,
+                Known::Absent => 0,
+                Known::Unknown => match known(id.conversation) {
+                    Some(seq) => seq,
+                    None => self.head(id.conversation)?.map_or(0, |head| head.seq),
+                },
             };
             let seq = (*seq).min(head);
+            // No cursor is beyond the head, so at the head there is nothing to compare with.
+            let before = if seq == head { 0 } else { self.0.cursors.get(&key, rows::number)?.unwrap_or(0) };
             if seq > before {
                 self.0.cursors.insert(batch, key, encoder.number(seq));
             }
@@ -270,12 +287,24 @@ impl Embedded {
         Ok(cursors)
     }
 
-    pub(super) fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>, StoreError> {
-        conversations.iter().map(|conversation| self.head(*conversation)).collect()
+    pub(super) fn head_seqs(&self, conversations: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
+        let seq = |conversation: &ConversationId| match self.0.seqs.get(*conversation) {
+            Known::Seq(seq) => Ok(seq),
+            Known::Absent => Ok(0),
+            Known::Unknown => Ok(self.head(*conversation)?.map_or(0, |head| head.seq)),
+        };
+        conversations.iter().map(seq).collect()
     }
 
     fn head(&self, conversation: ConversationId) -> Result<Option<Head>, StoreError> {
+        if self.0.seqs.get(conversation) == Known::Absent {
+            return Ok(None);
+        }
         self.0.conversation_heads.get(&keys::conversation(conversation), rows::head)
+    }
+
+    fn key(&self, id: &KeyId) -> Result<Option<KeyRow>, StoreError> {
+        self.0.of_key(id).get(keys::message_key(id).as_ref(), rows::key)
     }
 
     pub(super) fn rows(
@@ -317,8 +346,7 @@ impl Embedded {
         conversation: ConversationId,
         msg_id: u64,
     ) -> Result<Option<KeyRow>, StoreError> {
-        let key = keys::message_key(&KeyId { conversation, key: Key::Message(msg_id) });
-        self.0.message_keys.get(key.as_ref(), rows::key)
+        self.key(&KeyId { conversation, key: Key::Message(msg_id) })
     }
 
     pub(super) fn create_account(&self, account: &Account, time_ms: u64) -> Result<bool, StoreError> {
@@ -407,10 +435,11 @@ impl Embedded {
 }
 
 impl Tables {
-    fn all(&self) -> [&Table; 11] {
+    fn all(&self) -> [&Table; 12] {
         [
             &self.messages,
             &self.message_keys,
+            &self.message_ids,
             &self.conversation_heads,
             &self.cursors,
             &self.user_conversations,
@@ -423,6 +452,30 @@ impl Tables {
         ]
     }
 
+    fn of_key(&self, id: &KeyId) -> &Table {
+        match id.key {
+            Key::Client { .. } => &self.message_keys,
+            Key::Message(_) => &self.message_ids,
+        }
+    }
+
+    /// Reads the heads that there are, as many as are kept in memory.
+    fn read_seqs(&self) -> Result<(), StoreError> {
+        let table = &self.conversation_heads;
+        for (count, entry) in table.keyspace.iter().enumerate() {
+            if count == limits::STORE_SEQS_MAX {
+                self.seqs.is_partial();
+                break;
+            }
+            let (key, row) = entry.into_inner()?;
+            let conversation =
+                keys::conversation_of(&key).ok_or_else(|| table.damaged(&key, "its key is foreign"))?;
+            let head = rows::head(&row).map_err(|damage| table.damaged(&key, damage))?;
+            self.seqs.note(std::iter::once((conversation, head.seq)));
+        }
+        Ok(())
+    }
+
     fn open(dir: &Path) -> Result<Self, fjall::Error> {
         let db = Database::builder(dir)
             .cache_size(limits::STORE_CACHE_BYTES)
@@ -430,20 +483,21 @@ impl Tables {
             // With more of them, one spins while another compacts.
             .worker_threads(1)
             .open()?;
-        let busy = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES);
-        let quiet = |name| Table::open(&db, name, limits::STORE_MEMTABLE_BYTES / 2);
+        let open = |name, kind| Table::open(&db, name, kind);
         Ok(Self {
-            messages: busy("messages")?,
-            message_keys: busy("message_keys")?,
-            conversation_heads: busy("conversation_heads")?,
-            cursors: busy("cursors")?,
-            user_conversations: quiet("user_conversations")?,
-            devices: quiet("devices")?,
-            accounts: quiet("accounts")?,
-            account_names: quiet("account_names")?,
-            token_versions: quiet("token_versions")?,
-            dead_letters: quiet("dead_letters")?,
-            meta: quiet("meta")?,
+            messages: open("messages", Kind::Contents)?,
+            message_keys: open("message_keys", Kind::Busy)?,
+            message_ids: open("message_ids", Kind::Busy)?,
+            conversation_heads: open("conversation_heads", Kind::Busy)?,
+            cursors: open("cursors", Kind::Busy)?,
+            user_conversations: open("user_conversations", Kind::Quiet)?,
+            devices: open("devices", Kind::Quiet)?,
+            accounts: open("accounts", Kind::Quiet)?,
+            account_names: open("account_names", Kind::Quiet)?,
+            token_versions: open("token_versions", Kind::Quiet)?,
+            dead_letters: open("dead_letters", Kind::Quiet)?,
+            meta: open("meta", Kind::Quiet)?,
+            seqs: Seqs::default(),
             raising: Mutex::new(()),
             claiming: Mutex::new(()),
             db,

@@ -27,6 +27,14 @@ pub(super) fn conversation(conversation: ConversationId) -> [u8; 20] {
     key
 }
 
+/// The conversation of such a key.
+pub(super) fn conversation_of(key: &[u8]) -> Option<ConversationId> {
+    let ids = key.get(4..).filter(|ids| ids.len() == CONVERSATION_BYTES - 1)?;
+    let mut bytes = [if ids[8..] == [0; 8] { 2 } else { 1 }; CONVERSATION_BYTES];
+    bytes[1..].copy_from_slice(ids);
+    ConversationId::from_bytes(&bytes)
+}
+
 /// A table `messages` key: conversation, seq, and 0 for the row or 1 for the mark that it was recalled.
 pub(super) fn message(id: ConversationId, seq: u64, part: Part) -> [u8; 29] {
     let mut key = [part as u8; 29];
@@ -53,7 +61,7 @@ pub(super) fn message_seq(key: &[u8]) -> Option<(u64, Part)> {
     Some((u64::from_be_bytes(seq.try_into().ok()?), part))
 }
 
-/// A key of `message_keys`, of 30 or 46 bytes.
+/// A key of `message_keys` (46 bytes) or `message_ids` (30 bytes).
 pub(super) struct MessageKey {
     bytes: [u8; 4 + CONVERSATION_BYTES + 1 + USER_BYTES + CLIENT_MSG_ID_BYTES],
     length: usize,
@@ -94,7 +102,12 @@ pub(super) fn message_key(id: &KeyId) -> MessageKey {
             30
         }
     };
-    let first = spread(&bytes[4..length]);
+    let first = match id.key {
+        Key::Client { .. } => spread(&bytes[4..length]),
+        // Ids rise with time. Keys that do so too are all inserted at the same end of the table, and its parts need no
+        // merging. These are the low bits of the id's milliseconds.
+        Key::Message(id) => ((id >> 22) as u32).to_be_bytes(),
+    };
     bytes[..4].copy_from_slice(&first);
     MessageKey { bytes, length }
 }

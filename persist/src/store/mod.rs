@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use petrel_protocol::calls::Account;
 use petrel_protocol::ids::{ConversationId, Device, UserId};
-use petrel_protocol::sequencer::{Batch, Head, KeyRow, Loaded, Loads, MessageRow};
+use petrel_protocol::sequencer::{Batch, KeyRow, Loaded, Loads, MessageRow};
 
 use crate::StartError;
 use embedded::Embedded;
 
 /// The format of what is written. A store of a higher one is left alone.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// A store. A clone is another handle on the same one.
 #[derive(Clone)]
@@ -214,9 +214,17 @@ impl Store {
         forward!(self, store => store.cursors(user, device, first, last))
     }
 
-    /// The heads of these conversations.
-    pub(crate) fn heads(&self, conversations: &[ConversationId]) -> Result<Vec<Option<Head>>, StoreError> {
-        forward!(self, store => store.heads(conversations))
+    /// The last seq of each of these conversations, 0 where it has none.
+    pub(crate) fn head_seqs(&self, conversations: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
+        match self {
+            Self::Embedded(store) => store.head_seqs(conversations),
+            #[cfg(feature = "cassandra")]
+            Self::Cassandra(store) => Ok(store
+                .heads(conversations)?
+                .into_iter()
+                .map(|head| head.map_or(0, |head| head.seq))
+                .collect()),
+        }
     }
 
     /// The rows of a range, in seq order. `take` says whether it wants the next one.

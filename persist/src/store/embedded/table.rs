@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::compaction::Leveled;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch};
+use petrel_protocol::limits::STORE_MEMTABLE_BYTES;
 
 use crate::store::StoreError;
 use crate::store::rows::Damage;
@@ -23,15 +24,32 @@ const ENTRY_BYTES: usize = 64;
 /// Written-out memtables that are merged at once. More of them are merged less often, and cost reads a bit.
 const TABLES_MERGED: u8 = 8;
 
+/// A value above this is written once, into a file of its own kind, and not again when tables are merged.
+const SEPARATED_BYTES_MIN: u32 = 96;
+
+/// What goes into a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Rows of each message, with contents.
+    Contents,
+    /// Rows of each message.
+    Busy,
+    /// Now and then a row.
+    Quiet,
+}
+
 impl Table {
-    pub(super) fn open(db: &Database, name: &'static str, filled_max: u64) -> Result<Self, fjall::Error> {
+    pub(super) fn open(db: &Database, name: &'static str, kind: Kind) -> Result<Self, fjall::Error> {
+        let filled_max = if kind == Kind::Quiet { STORE_MEMTABLE_BYTES / 2 } else { STORE_MEMTABLE_BYTES };
         let strategy = Leveled::default().with_l0_threshold(TABLES_MERGED).with_table_target_size(filled_max);
+        let separation = KvSeparationOptions::default().separation_threshold(SEPARATED_BYTES_MIN);
         // Beyond a bound, fjall would ask its worker for a rotation with each write, until a queue full of that stops
         // the worker for ever. So there is no bound, and memtables are rotated from here.
         let options = || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(u64::MAX)
                 .compaction_strategy(Arc::new(strategy))
+                .with_kv_separation((kind == Kind::Contents).then_some(separation))
         };
         Ok(Self { name, keyspace: db.keyspace(name, options)?, filled: AtomicU64::new(0), filled_max })
     }

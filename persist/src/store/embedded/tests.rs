@@ -26,7 +26,8 @@ fn embedded(store: &Store) -> &Tables {
 fn dump(store: &Store) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let t = embedded(store);
     let mut all = Vec::new();
-    for table in [&t.messages, &t.message_keys, &t.conversation_heads, &t.user_conversations] {
+    for table in [&t.messages, &t.message_keys, &t.message_ids, &t.conversation_heads, &t.user_conversations]
+    {
         for entry in table.keyspace.iter() {
             let (key, row) = entry.into_inner().unwrap();
             all.push((table.name, key.to_vec(), row.to_vec()));
@@ -82,7 +83,8 @@ fn a_damaged_row_is_an_error_that_names_it() {
     let t = embedded(&store);
     let head_key = keys::conversation(pair());
     t.conversation_heads.keyspace.insert(head_key, [1, 0xff]).unwrap();
-    let error = store.heads(&[pair()]).unwrap_err().to_string();
+    let loads = Loads { heads: vec![pair()], ..Loads::default() };
+    let error = store.load(&loads).unwrap_err().to_string();
     assert!(error.contains("`conversation_heads`") && error.contains("torn"), "{error}");
     let message_key = keys::message(pair(), 2, Part::Row);
     t.messages.keyspace.insert(message_key, b"?").unwrap();
