@@ -12,6 +12,7 @@ use crate::idle::{self, Idle};
 use crate::million::{self, Hold};
 use crate::run::{self, Options, RunError};
 use crate::storm::{self, Storm};
+use crate::table;
 use crate::workers;
 
 /// Many clients that measure Petrel and prove that nothing was lost.
@@ -36,6 +37,8 @@ enum Command {
     /// Everybody reconnects at once, again and again, while others go on talking. Without --data it only connects, to any
     /// WebSocket server. Exit code 1: somebody was refused or dropped, or a message did not arrive.
     Storm(StormArgs),
+    /// Prints reports that were written with --json as tables in markdown.
+    Table(TableArgs),
     /// Chats by hand: lines that are typed are sent; /read, /recall and /quit are commands.
     Chat(ChatArgs),
     /// A part of a run that takes several processes.
@@ -177,6 +180,13 @@ struct StormArgs {
 const CROWD_FIRST_USER: u64 = 1_000_000_000;
 
 #[derive(Debug, Args)]
+struct TableArgs {
+    /// The reports; each is named by its file.
+    #[arg(required = true, value_name = "JSON")]
+    reports: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 struct ChatArgs {
     /// Who you are: a user id with --data, else a name, which is registered if it is new.
     #[arg(long = "as", value_name = "U")]
@@ -209,6 +219,10 @@ pub fn main() -> ExitCode {
         Command::Idle(command) => idle_command(&command),
         Command::Hold(command) => hold_command(&command),
         Command::Storm(command) => storm_command(&command),
+        Command::Table(command) => table::table(&command.reports).map_err(RunError::Report).map(|text| {
+            print!("{text}");
+            0
+        }),
         Command::Chat(command) => chat_command(&command),
         Command::Worker => workers::serve().map(|()| 0),
     };

@@ -27,6 +27,7 @@ pub mod socket;
 pub mod stamp;
 pub mod station;
 pub mod storm;
+pub mod table;
 pub mod url;
 pub mod verify;
 pub mod workers;

@@ -75,7 +75,7 @@ impl Verdict {
 }
 
 /// A phase of the load.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct PhaseReport {
     /// Its name.
     pub name: String,

@@ -69,6 +69,9 @@ pub enum RunError {
     /// A worker process failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// A report cannot be read back.
+    #[error("{0}: give files that `run --json FILE` has written")]
+    Report(std::io::Error),
     /// Nothing to take a slope of.
     #[error("give a rising range of connections, and at least three readings")]
     Steps,

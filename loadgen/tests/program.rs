@@ -50,6 +50,24 @@ fn a_clean_run_ends_with_0_and_leaves_a_report() {
 }
 
 #[test]
+fn reports_become_a_table() {
+    let edge = FakeEdge::start(Mischief::None);
+    let json = edge.data.path().join("small.json");
+    run(&edge, SMALL, &["--json", json.to_str().expect("a path")]);
+    let output = program().arg("table").args([&json, &json]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| small |")).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    assert!(rows[0].contains("| 100 | 100 | 0 | 0 |") && rows[0].ends_with("| clean |"), "{table}");
+
+    std::fs::write(&json, "{}").expect("a file");
+    let output = program().arg("table").arg(&json).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("small.json"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_violation_ends_with_1_and_its_history() {
     let edge = FakeEdge::start(Mischief::Forget);
     let output = run(&edge, SMALL, &[]);
