@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use petrel_protocol::events::{self, Uplink, UplinkPack, uplink};
 use petrel_protocol::ids::{ConversationId, Device, Position, UserId};
-use petrel_protocol::sequencer::{Config, Input, Key, KeyId, Loads, Output, Record, Sequencer};
+use petrel_protocol::sequencer::{Config, Head, Input, Key, KeyId, Loads, Output, Record, Sequencer};
 use petrel_protocol::time::Now;
 use prost::Message;
 
@@ -92,12 +92,17 @@ pub(super) fn run(store: &Store, records: &[Record], mut commits: usize) {
     }
 }
 
+/// The head of the conversation, as a reader gets it.
+pub(super) fn head(store: &Store) -> Option<Head> {
+    store.load(&Loads { heads: vec![pair()], ..Loads::default() }).unwrap().heads[0]
+}
+
 /// Everything that the machine has written about the conversation, as the store gives it back.
 pub(super) fn contents(store: &Store) -> Vec<String> {
     let mut all = Vec::new();
-    let head = store.heads(&[pair()]).unwrap();
+    let head = head(store);
     all.push(format!("{head:?}"));
-    let seq = head[0].map_or(0, |head| head.seq);
+    let seq = head.map_or(0, |head| head.seq);
     store
         .rows(pair(), 1, seq, &mut |shown| {
             all.push(format!("{shown:?}"));

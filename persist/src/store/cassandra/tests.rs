@@ -10,7 +10,7 @@ use petrel_protocol::sequencer::{Batch, Head, MessageRow, Recall, RowBody};
 use super::config::{Consistency, Replication};
 use super::*;
 use crate::store::tests::{
-    GENERATION, belongs, keeps_users_and_devices_apart, pair, writes_again_end_the_same,
+    GENERATION, belongs, head as read_head, keeps_users_and_devices_apart, pair, writes_again_end_the_same,
 };
 use crate::store::{CursorId, Store};
 
@@ -115,11 +115,11 @@ fn a_late_head_of_a_reader_that_was_replaced_does_not_win() {
     commit(&new, head(3, 2));
     // The old reader was stopped over this write, and goes on now.
     commit(&old, head(2, 2));
-    let found = new.heads(&[pair()]).unwrap()[0].unwrap();
+    let found = read_head(&new).unwrap();
     assert_eq!((found.applied, found.seq, found.position.entry), (3, 2, 3));
     // The same event again changes nothing, however often.
     commit(&old, head(3, 2));
-    assert_eq!(new.heads(&[pair()]).unwrap()[0].unwrap(), found);
+    assert_eq!(read_head(&new).unwrap(), found);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn processes_that_start_at_once_create_one_schema() {
         for (n, opened) in (1..).zip(opened) {
             let store = opened.join().unwrap();
             commit(&store, head(n, n));
-            assert_eq!(store.heads(&[pair()]).unwrap()[0].unwrap().applied, n);
+            assert_eq!(read_head(&store).unwrap().applied, n);
         }
     });
 }
