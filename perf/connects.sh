@@ -7,7 +7,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 rounds=${1:-5}
 build
-cargo build --quiet --locked --profile "$profile" -p petrel-engines --all-features
+[ -n "${NO_BUILD:-}" ] || cargo build --quiet --locked --profile "$profile" -p petrel-engines --all-features
 count=10000
 
 # row NAME PID URL OPTION…

@@ -1,6 +1,6 @@
 # For the measuring scripts of this folder: builds, starts a Petrel of its own on free ports, and stops it.
 # Sourced; the caller has set -euo pipefail.
-#   PROFILE   cargo's profile (default: release)
+#   PROFILE   cargo's profile (default: release); NO_BUILD=1 takes what is built
 #   build     compiles petrel and petrel-loadgen
 #   start DATA FLAG…   starts petrel; sets $http, $edge, $server (its pid), $data
 #   stop      ends it and expects exit code 0
@@ -12,7 +12,7 @@ server=
 
 die() { echo "$(basename "$0"): $*" >&2; exit 1; }
 
-build() { cargo build --quiet --locked --profile "$profile" -p petrel -p petrel-loadgen; }
+build() { [ -n "${NO_BUILD:-}" ] || cargo build --quiet --locked --profile "$profile" -p petrel -p petrel-loadgen; }
 
 work=$(mktemp -d)
 cleanup() {
