@@ -20,7 +20,8 @@ pub struct Config {
     pub egress_bytes_max: usize,
     /// While busy, a turn waits at most this many microseconds for a batch of completions. 0 turns it off.
     pub wait_us_max: u32,
-    /// Connections accepted in one turn, at most. The others wait for the next turn.
+    /// Connections accepted in one turn, at most. The others wait for the next turn. A login takes some 20 µs, so this
+    /// bounds what a storm of connects adds to the delay of the sockets that are there.
     pub accept_per_turn: u32,
 }
 
@@ -33,7 +34,7 @@ impl Default for Config {
             buffer_bytes: 32 << 10,
             egress_bytes_max: 1 << 20,
             wait_us_max: 50,
-            accept_per_turn: 256,
+            accept_per_turn: 32,
         }
     }
 }
