@@ -8,7 +8,7 @@ default:
 serve *ARGS:
     cargo run --release -- {{ARGS}}
 
-# Everything that CI runs, or some of it: format lints tests licences load
+# Everything that CI runs, or some of it: format lints tests licences load crowd
 check *NAMES:
     ./check {{NAMES}}
 

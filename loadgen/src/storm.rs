@@ -153,14 +153,14 @@ impl Run<'_> {
 
     /// The live ones talk, at their rate, until it `is_over`; whether that came in time.
     fn talk_until(&mut self, is_over: impl Fn(&Self, Duration) -> bool) -> bool {
-        const LOOK: Duration = Duration::from_millis(2);
+        const LOOK: Duration = Duration::from_micros(500);
         let (started, from) = (Instant::now(), self.live.elapsed());
         let mut here = 0_u64;
         while !is_over(self, started.elapsed()) {
             if started.elapsed() > PATIENCE {
                 return false;
             }
-            let due = (started.elapsed().as_secs_f64() * self.storm.rate) as u64;
+            let due = (started.elapsed().as_secs_f64() * self.storm.rate) as u64 + 1;
             while self.live_count > 1 && here < due {
                 let at = from + Duration::from_secs_f64(here as f64 / self.storm.rate);
                 let clients = u64::from(self.live_count);
