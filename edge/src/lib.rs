@@ -10,6 +10,7 @@ mod inbox;
 mod metrics;
 mod packs;
 mod shard;
+mod walk;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -3,6 +3,7 @@
 //! The loop is completions → sessions → deliveries → timers → one submit. It never blocks but in the ring.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,13 +27,10 @@ use crate::ids::IdBlocks;
 use crate::inbox::{Inbox, Told};
 use crate::metrics::Metrics;
 use crate::packs::{Owner, Packs};
+use crate::walk::Walk;
 
 /// How often receipts are flushed while some wait.
 const FLUSH_EVERY: Duration = Duration::from_millis(limits::RECEIPT_COALESCE_MS);
-/// How often a part of the table is swept for timers.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// The whole table is swept in this many steps.
-const SWEEP_PARTS: usize = 5;
 /// A drain that is not done by then is cut.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Requests for ids that wait for the generator. Beyond: refused as overloaded.
@@ -66,8 +64,7 @@ pub(crate) struct Shard {
     started: Instant,
     now: Now,
     next_flush: Option<Instant>,
-    next_sweep: Instant,
-    sweep_part: usize,
+    walk: Walk,
     drain_until: Option<Instant>,
 }
 
@@ -114,8 +111,7 @@ impl Shard {
             started,
             now: Now::default(),
             next_flush: None,
-            next_sweep: started + SWEEP_EVERY,
-            sweep_part: 0,
+            walk: Walk::new(started),
             drain_until: None,
         }
     }
@@ -133,9 +129,10 @@ impl Shard {
     }
 
     fn next_timer(&self) -> Instant {
-        let flush = self.next_flush.unwrap_or(self.next_sweep);
-        let drain = self.drain_until.map_or(self.next_sweep, |_| Instant::now() + Duration::from_millis(10));
-        self.next_sweep.min(flush).min(drain)
+        let walk = self.walk.due();
+        let flush = self.next_flush.unwrap_or(walk);
+        let drain = self.drain_until.map_or(walk, |_| Instant::now() + Duration::from_millis(10));
+        walk.min(flush).min(drain)
     }
 
     fn is_done(&self, ring: &Ring) -> bool {
@@ -376,9 +373,8 @@ impl Shard {
                 self.input(ring, id, Input::FlushReceipts);
             }
         }
-        if self.next_sweep <= instant {
-            self.next_sweep = instant + SWEEP_EVERY;
-            self.sweep(ring);
+        if let Some(slots) = self.walk.step(instant, self.connections.len()) {
+            self.sweep(ring, slots);
         }
         if self.drain_until.is_some() && self.packs.len() == 0 {
             for slot in 0..self.connections.len() as u32 {
@@ -393,7 +389,7 @@ impl Shard {
         }
     }
 
-    fn sweep(&mut self, ring: &mut Ring) {
+    fn sweep(&mut self, ring: &mut Ring, slots: Range<usize>) {
         while let Some((id, started_ms)) = self.handshakes.front().copied() {
             let is_slow = matches!(self.connection(id), Some(Connection { state: State::Handshake(_), .. }));
             if is_slow && self.now.mono_ms < started_ms + limits::HANDSHAKE_MS_MAX {
@@ -404,9 +400,6 @@ impl Shard {
                 self.refuse_slow(ring, id);
             }
         }
-        let part = self.connections.len().div_ceil(SWEEP_PARTS);
-        let slots = (self.sweep_part * part)..((self.sweep_part + 1) * part).min(self.connections.len());
-        self.sweep_part = (self.sweep_part + 1) % SWEEP_PARTS;
         for slot in slots {
             let connection = &mut self.connections[slot];
             let generation = connection.generation;
