@@ -39,11 +39,11 @@ use self::commit::{Committer, TopicLog};
 pub use self::consumer::Consumer;
 use self::folder::Folder;
 use self::house::House;
-use self::metrics::METRICS;
 use self::partition::Partition;
 use self::queue::{Pending, Queue};
 use self::shared::Shared;
 use self::store::{Store, StoreError};
+use crate::metrics::METRICS;
 use crate::{OnReceipt, OpenError, PublishError, SubscribeError};
 
 /// How a log is opened.
@@ -203,7 +203,7 @@ impl Publisher {
         let pending =
             Pending { topic: self.topic, partition, tag, pack, on_receipt: Arc::clone(&self.on_receipt) };
         self.shared.queue.push(pending, self.shared.backlog_room(self.topic)).inspect_err(|error| {
-            METRICS.refuse(self.topic, if *error == PublishError::Full { "full" } else { "unavailable" });
+            METRICS.refuse(self.topic, *error);
         })
     }
 }

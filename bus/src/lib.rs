@@ -7,6 +7,11 @@ pub mod calls;
 pub mod embedded;
 #[cfg(feature = "grpc")]
 pub mod grpc;
+#[cfg(feature = "pulsar")]
+mod health;
+mod metrics;
+#[cfg(feature = "pulsar")]
+pub mod pulsar;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +20,17 @@ use bytes::Bytes;
 use petrel_protocol::ids::Position;
 use petrel_protocol::topics::{Subscription, Topic};
 
+#[cfg(feature = "pulsar")]
+pub use crate::health::Health;
+
 /// The log between the services. A clone is another handle on the same log.
 #[derive(Clone, Debug)]
 pub enum Bus {
     /// In this process, in one folder.
     Embedded(Arc<embedded::Log>),
+    /// On Apache Pulsar, shared with other processes.
+    #[cfg(feature = "pulsar")]
+    Pulsar(Arc<pulsar::Log>),
 }
 
 impl Bus {
@@ -28,10 +39,19 @@ impl Bus {
         embedded::Log::open(dir, embedded::Config::new(partitions)).map(Self::Embedded)
     }
 
+    /// Opens the log on Pulsar: makes and verifies its topics, and connects. Waits for a broker that is away, and says so
+    /// in `config.health`; an error is for a person to mend.
+    #[cfg(feature = "pulsar")]
+    pub async fn pulsar(config: pulsar::Config) -> Result<Self, OpenError> {
+        pulsar::Log::open(config).await.map(Self::Pulsar)
+    }
+
     /// The partitions of each topic; fixed for a generation.
     pub fn partitions(&self) -> u16 {
         match self {
             Self::Embedded(log) => log.partitions(),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(log) => log.partitions(),
         }
     }
 
@@ -39,6 +59,8 @@ impl Bus {
     pub fn generation(&self) -> u32 {
         match self {
             Self::Embedded(log) => log.generation(),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(log) => log.generation(),
         }
     }
 
@@ -47,6 +69,8 @@ impl Bus {
     pub fn generation_id(&self) -> [u8; 16] {
         match self {
             Self::Embedded(log) => log.generation_id(),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(log) => log.generation_id(),
         }
     }
 
@@ -55,6 +79,8 @@ impl Bus {
     pub fn publisher(&self, topic: Topic, on_receipt: OnReceipt) -> Publisher {
         match self {
             Self::Embedded(log) => Publisher::Embedded(log.publisher(topic, on_receipt)),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(log) => Publisher::Pulsar(log.publisher(topic, on_receipt)),
         }
     }
 
@@ -69,6 +95,8 @@ impl Bus {
     ) -> Result<Consumer, SubscribeError> {
         match self {
             Self::Embedded(log) => log.subscribe(topic, subscription, partition).map(Consumer::Embedded),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(log) => log.subscribe(topic, subscription, partition).map(Consumer::Pulsar),
         }
     }
 
@@ -76,6 +104,8 @@ impl Bus {
     pub fn sync(&self) -> Result<(), PublishError> {
         match self {
             Self::Embedded(log) => log.sync(),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(log) => log.sync(),
         }
     }
 
@@ -84,6 +114,8 @@ impl Bus {
     pub fn close(&self) {
         match self {
             Self::Embedded(log) => log.close(),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(log) => log.close(),
         }
     }
 }
@@ -96,6 +128,9 @@ pub type OnReceipt = Arc<dyn Fn(Receipt) + Send + Sync>;
 pub enum Publisher {
     /// On the embedded log.
     Embedded(embedded::Publisher),
+    /// On Pulsar.
+    #[cfg(feature = "pulsar")]
+    Pulsar(pulsar::Publisher),
 }
 
 impl Publisher {
@@ -104,6 +139,8 @@ impl Publisher {
     pub fn publish(&self, partition: u16, tag: u64, pack: Bytes) -> Result<(), PublishError> {
         match self {
             Self::Embedded(publisher) => publisher.publish(partition, tag, pack),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(publisher) => publisher.publish(partition, tag, pack),
         }
     }
 }
@@ -113,6 +150,9 @@ impl Publisher {
 pub enum Consumer {
     /// Of the embedded log.
     Embedded(embedded::Consumer),
+    /// On Pulsar.
+    #[cfg(feature = "pulsar")]
+    Pulsar(pulsar::Consumer),
 }
 
 impl Consumer {
@@ -121,6 +161,8 @@ impl Consumer {
     pub async fn next(&mut self) -> Option<Record> {
         match self {
             Self::Embedded(consumer) => consumer.next().await,
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(consumer) => consumer.next().await,
         }
     }
 
@@ -128,6 +170,8 @@ impl Consumer {
     pub fn try_next(&mut self) -> Option<Record> {
         match self {
             Self::Embedded(consumer) => consumer.try_next(),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(consumer) => consumer.try_next(),
         }
     }
 
@@ -136,6 +180,8 @@ impl Consumer {
     pub fn ack(&mut self, position: Position) {
         match self {
             Self::Embedded(consumer) => consumer.ack(position),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(consumer) => consumer.ack(position),
         }
     }
 }

@@ -62,6 +62,22 @@ pub const BUS_ACK_MS_MAX: u64 = 500;
 pub const BUS_ACK_MS_MIN: u64 = 50;
 /// A log that cannot be written is tried again this often.
 pub const BUS_RETRY_MS: u64 = 1_000;
+/// A pack that cannot be handed to a broker for this long is refused as unavailable; it was not sent.
+pub const BUS_HOLD_MS: u64 = 2_000;
+/// A pack that has waited for this long behind others is refused as full; it was not sent.
+pub const BUS_QUEUE_MS_MAX: u64 = 10_000;
+/// A pack that a broker has, and has not receipted for this long, has an unknown outcome. It is also the longest that one
+/// request to a broker may take.
+pub const BUS_PUBLISH_MS_MAX: u64 = 10_000;
+/// A broker that is away is tried again at least this often.
+pub const BUS_RECONNECT_MS_MAX: u64 = 500;
+/// Packs of one partition that a broker has and has not receipted. Beyond: they wait, and count as not handed over.
+pub const BUS_LANE_IN_FLIGHT_MAX: usize = 64;
+/// Packs of one partition that were read from a broker and not taken by their reader; up to three times as many with what
+/// the client holds. Beyond: they wait at the broker.
+pub const BUS_PREFETCH_PACKS: usize = 32;
+/// What is under way when a log on a broker is closed is waited for this long. Beyond: its outcome is unknown.
+pub const BUS_CLOSE_MS_MAX: u64 = 3_000;
 /// Events of one shard that the bus has not receipted. Beyond: refused as overloaded.
 pub const SHARD_IN_FLIGHT_MAX: usize = 8_192;
 /// Sends of one shard that are accepted and not yet stored: the whole pipeline's credit, which bounds the delay of what
@@ -245,6 +261,11 @@ const _: () = {
     assert!(PACK_BYTES_MAX <= BUS_TAIL_BYTES_MAX);
     assert!((BUS_QUEUE_BYTES_MAX as u64) < BUS_BACKLOG_BYTES_MAX);
     assert!(BUS_ACK_MS_MIN < BUS_ACK_MS_MAX);
+    assert!(
+        BUS_QUEUE_MS_MAX + BUS_HOLD_MS + BUS_PUBLISH_MS_MAX < REPUBLISH_MS_MAX,
+        "the client sends again by itself until then"
+    );
+    assert!(BUS_HOLD_MS < BUS_PUBLISH_MS_MAX);
     assert!(TOKEN_BYTES_MAX < HANDSHAKE_BYTES_MAX);
     assert!(ID_BATCH <= ID_BLOCK_MAX);
     assert!(PING_AFTER_MS < EVICT_AFTER_MS);

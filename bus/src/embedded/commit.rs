@@ -156,7 +156,7 @@ impl Committer {
             }
             self.group.syncs.clear();
             let left = self.shared.queue.release(&mut self.group.packs);
-            for (gauge, packs) in METRICS.queue_packs.iter().zip(left) {
+            for (gauge, packs) in crate::metrics::METRICS.queue_packs.iter().zip(left) {
                 gauge.set(packs as i64);
             }
             if self.group.closing {
@@ -242,8 +242,8 @@ impl Committer {
             partition.backlog.add(partition.next, bytes);
             log.segment_bytes += bytes;
             self.journal_bytes += bytes;
-            METRICS.packs[topic].inc();
-            METRICS.bytes[topic].inc_by(bytes);
+            crate::metrics::METRICS.packs[topic].inc();
+            crate::metrics::METRICS.bytes[topic].inc_by(bytes);
         }
         if acks {
             self.write_cursors(store)?;

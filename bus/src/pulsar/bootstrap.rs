@@ -1,0 +1,363 @@
+//! Makes the namespace, the topics and their subscriptions, and verifies what others have made.
+//!
+//! Every process does this at its start, also several at once: each step takes what is there already for done. Until it
+//! is over nothing is published, since Pulsar gives receipts for what it does not keep: a topic without its
+//! subscriptions.
+//!
+//! The topic of [`Topic::Uplink`] is the first to be made, and its properties have the generation's random id, which the
+//! other topics repeat. A topic whose subscriptions are all there says so in a property. From then on a missing
+//! subscription means that records may be lost, and is for a person to judge.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use petrel_protocol::limits;
+use petrel_protocol::topics::Topic;
+use serde_json::{Value, json};
+
+use super::Config;
+use super::admin::{Admin, Answer};
+use super::names::Names;
+use crate::OpenError;
+
+const GENERATION: &str = "petrel-generation";
+const ID: &str = "petrel-id";
+const SUBSCRIPTIONS: &str = "petrel-subscriptions";
+const CREATED: &str = "created";
+
+/// The part that is reported while this waits.
+const PART: &str = "opening the log";
+/// A wait is logged this often.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// Why it is not done.
+enum Failure {
+    /// Waiting may mend it.
+    Wait(String),
+    /// It is for a person to mend.
+    Never(String),
+}
+
+use Failure::{Never, Wait};
+
+/// Answers with the generation's id once all is made and verified. An error is for a person to mend.
+pub(super) async fn until_ready(config: Config, names: Names) -> Result<[u8; 16], OpenError> {
+    let mut pause = Duration::from_millis(limits::BUS_RECONNECT_MS_MAX / 4);
+    let mut logged: Option<Instant> = None;
+    loop {
+        let bootstrap = Bootstrap { config: &config, names: &names, admin: Admin::new(&config) };
+        match bootstrap.run().await {
+            Ok(id) => {
+                config.health.works(PART);
+                return Ok(id);
+            }
+            Err(Never(problem)) => return Err(OpenError(problem)),
+            Err(Wait(problem)) => {
+                config.health.fails(PART, &problem);
+                if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+                    tracing::warn!("the log on Pulsar cannot be opened yet: {problem}; trying again");
+                    logged = Some(Instant::now());
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(2 * limits::BUS_RECONNECT_MS_MAX));
+    }
+}
+
+struct Bootstrap<'a> {
+    config: &'a Config,
+    names: &'a Names,
+    admin: Admin<'a>,
+}
+
+impl Bootstrap<'_> {
+    async fn run(&self) -> Result<[u8; 16], Failure> {
+        self.namespace().await?;
+        self.policies().await?;
+        let uplink = self.topic(Topic::Uplink, None).await?;
+        for topic in Topic::ALL {
+            self.topic(topic, Some(uplink)).await?;
+        }
+        for topic in Topic::ALL {
+            self.subscriptions(topic).await?;
+        }
+        Ok(uplink)
+    }
+
+    async fn namespace(&self) -> Result<(), Failure> {
+        let (tenant, namespace) = (&self.config.tenant, format!("namespaces/{}", self.names.namespace()));
+        let found = self.get(&namespace).await?;
+        if found.status != StatusCode::NOT_FOUND {
+            return self.good(&found, "read the namespace");
+        }
+        let path = format!("tenants/{tenant}");
+        if self.get(&path).await?.status == StatusCode::NOT_FOUND {
+            let clusters = self.get("clusters").await?;
+            self.good(&clusters, "list the clusters")?;
+            let body = json!({ "allowedClusters": clusters.json() });
+            self.made(self.admin.put(&path, &body).await, "make the tenant")?;
+        }
+        self.made(self.admin.put(&namespace, &json!({})).await, "make the namespace")
+    }
+
+    async fn policies(&self) -> Result<(), Failure> {
+        let namespace = format!("namespaces/{}", self.names.namespace());
+        // Twice, since each of two limits can be wrong only as long as the other is.
+        for _ in 0..2 {
+            let present = self.get(&namespace).await?;
+            self.good(&present, "read the policies")?;
+            for policy in self.wrong(&present.json()) {
+                let path = format!("{namespace}/{}", policy.path);
+                self.admin.post(&path, &policy.value).await.map_err(Wait)?;
+            }
+        }
+        let present = self.get(&namespace).await?;
+        match self.wrong(&present.json()).first() {
+            None => Ok(()),
+            Some(policy) => Err(Never(format!(
+                "the policy {} of Pulsar's namespace {} is {} and has to be {}: set it, or let this process do so",
+                policy.path,
+                self.names.namespace(),
+                present.json().pointer(policy.pointer).unwrap_or(&Value::Null),
+                policy.value,
+            ))),
+        }
+    }
+
+    fn wrong(&self, present: &Value) -> Vec<Policy> {
+        let policies = policies(self.config).into_iter();
+        policies.filter(|policy| !contains(present.pointer(policy.pointer), &policy.shown)).collect()
+    }
+
+    /// Makes a topic or verifies it; its generation's id. `expected`: that of the other topics.
+    async fn topic(&self, topic: Topic, expected: Option<[u8; 16]>) -> Result<[u8; 16], Failure> {
+        let path = format!("{}/partitions", self.names.path(topic));
+        let mut found = self.get(&path).await?;
+        if found.status == StatusCode::NOT_FOUND {
+            if expected.is_none() {
+                self.refuse_a_remainder().await?;
+            }
+            let id = expected.map_or_else(random_id, Ok)?;
+            let (partitions, generation) = (self.config.partitions, self.config.generation.to_string());
+            let body = json!({
+                "partitions": partitions,
+                "properties": { GENERATION: generation, ID: to_hex(id) },
+            });
+            let content = "application/vnd.partitioned-topic-metadata+json";
+            let made = self.admin.call(Method::PUT, &path, content, Bytes::from(body.to_string())).await;
+            self.made(made, &format!("make the topic {}", topic.name()))?;
+            found = self.get(&path).await?;
+        }
+        self.good(&found, &format!("read the topic {}", topic.name()))?;
+        self.verify(topic, &found.json(), expected)
+    }
+
+    fn verify(&self, topic: Topic, found: &Value, expected: Option<[u8; 16]>) -> Result<[u8; 16], Failure> {
+        let name = self.names.path(topic);
+        let has = found["partitions"].as_u64().unwrap_or(0);
+        if has != u64::from(self.config.partitions) {
+            return Err(Never(format!(
+                "the topic {name} has {has} partitions and {} were asked for: start with {has}, since their number is \
+                 fixed for a generation",
+                self.config.partitions,
+            )));
+        }
+        let id = found["properties"][ID].as_str().and_then(from_hex);
+        let Some(id) = id else {
+            return Err(Never(format!(
+                "the topic {name} was not made by Petrel: it has no property {ID}; choose another namespace"
+            )));
+        };
+        if expected.is_some_and(|expected| expected != id) {
+            return Err(Never(format!(
+                "the topic {name} belongs to another log than uplink of the same namespace: some of the topics were \
+                 deleted; restore them, or begin a new generation"
+            )));
+        }
+        Ok(id)
+    }
+
+    /// Where `uplink` is missing, so is the rest; else somebody deleted the order of all conversations.
+    async fn refuse_a_remainder(&self) -> Result<(), Failure> {
+        for topic in Topic::ALL {
+            let found = self.get(&format!("{}/partitions", self.names.path(topic))).await?;
+            if topic != Topic::Uplink && found.status != StatusCode::NOT_FOUND {
+                return Err(Never(format!(
+                    "the topic {} is there and {} is not: it was deleted; restore it, or begin a new generation",
+                    self.names.path(topic),
+                    self.names.path(Topic::Uplink),
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a topic's subscriptions or verifies them.
+    async fn subscriptions(&self, topic: Topic) -> Result<(), Failure> {
+        let path = format!("{}/properties", self.names.path(topic));
+        let properties = self.get(&path).await?;
+        self.good(&properties, &format!("read the properties of {}", topic.name()))?;
+        let are_made = properties.json()[SUBSCRIPTIONS] == CREATED;
+        for partition in 0..self.config.partitions {
+            let name = self.names.partition_path(topic, partition);
+            let found = self.get(&format!("{name}/subscriptions")).await?;
+            if found.status == StatusCode::NOT_FOUND && are_made {
+                return Err(Never(format!(
+                    "the topic {name} was deleted: restore it, or begin a new generation"
+                )));
+            }
+            self.good(&found, &format!("list the subscriptions of {name}"))?;
+            for subscription in topic.subscriptions() {
+                let subscription = subscription.name();
+                if found.json().as_array().is_some_and(|there| there.iter().any(|s| s == subscription)) {
+                    continue;
+                }
+                if are_made {
+                    return Err(Never(format!(
+                        "the topic {name} has lost its subscription {subscription}, so records may be lost: make it \
+                         again at the earliest record that is kept (pulsar-admin topics create-subscription \
+                         --subscription {subscription} --messageId earliest persistent://{}), then start again",
+                        name.trim_start_matches("persistent/"),
+                    )));
+                }
+                // The position before the first record.
+                let earliest = json!({ "ledgerId": -1, "entryId": -1, "partitionIndex": -1 });
+                let made = self.admin.put(&format!("{name}/subscription/{subscription}"), &earliest).await;
+                self.made(made, &format!("make the subscription {subscription} of {name}"))?;
+            }
+        }
+        if are_made {
+            return Ok(());
+        }
+        let made = self.admin.put(&path, &json!({ SUBSCRIPTIONS: CREATED })).await;
+        self.made(made, &format!("mark {} as complete", topic.name()))
+    }
+
+    async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.admin.get(path).await.map_err(Wait)
+    }
+
+    /// What was asked for is made, by whomever.
+    fn made(&self, answer: Result<Answer, String>, what: &str) -> Result<(), Failure> {
+        let answer = answer.map_err(Wait)?;
+        if answer.status == StatusCode::CONFLICT { Ok(()) } else { self.good(&answer, what) }
+    }
+
+    fn good(&self, answer: &Answer, what: &str) -> Result<(), Failure> {
+        let (status, reason) = (answer.status, answer.reason());
+        if status.is_success() {
+            return Ok(());
+        }
+        if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
+            let admin = &self.config.admin;
+            return Err(Never(format!(
+                "{admin} does not let this process {what}: {reason}; give it a token that may, or make the tenant and \
+                 namespace {} for it",
+                self.names.namespace(),
+            )));
+        }
+        Err(Wait(format!("cannot {what}: {reason}")))
+    }
+}
+
+/// A policy of the namespace.
+struct Policy {
+    /// Where it is set.
+    path: &'static str,
+    /// Where it is shown.
+    pointer: &'static str,
+    value: Value,
+    shown: Value,
+}
+
+/// What keeps records until they are acknowledged, and refuses rather than forgets.
+fn policies(config: &Config) -> Vec<Policy> {
+    let policy = |path, pointer, value: Value| Policy { path, pointer, shown: value.clone(), value };
+    let megabytes = config.backlog_bytes_max.div_ceil(1 << 20);
+    let backlog = json!({
+        "limitSize": config.backlog_bytes_max,
+        "limitTime": -1,
+        "policy": "producer_exception",
+    });
+    vec![
+        // Larger than the backlog's limit, which Pulsar asks for.
+        policy(
+            "retention",
+            "/retention_policies",
+            json!({ "retentionTimeInMinutes": config.retention_minutes, "retentionSizeInMB": megabytes + 1 }),
+        ),
+        policy("messageTTL", "/message_ttl_in_seconds", json!(0)),
+        policy("subscriptionExpirationTime", "/subscription_expiration_time_minutes", json!(0)),
+        policy(
+            "backlogQuota?backlogQuotaType=destination_storage",
+            "/backlog_quota_map/destination_storage",
+            backlog,
+        ),
+        policy("autoTopicCreation", "/autoTopicCreationOverride", json!({ "allowAutoTopicCreation": false })),
+        policy(
+            "autoSubscriptionCreation",
+            "/autoSubscriptionCreationOverride",
+            json!({ "allowAutoSubscriptionCreation": false }),
+        ),
+        policy("deduplication", "/deduplicationEnabled", json!(false)),
+        policy(
+            "inactiveTopicPolicies",
+            "/inactive_topic_policies",
+            json!({
+                "inactiveTopicDeleteMode": "delete_when_no_subscriptions",
+                "maxInactiveDurationSeconds": 60,
+                "deleteWhileInactive": false,
+            }),
+        ),
+    ]
+}
+
+/// Whether a value has all the fields of another.
+fn contains(present: Option<&Value>, wanted: &Value) -> bool {
+    match (present, wanted) {
+        (Some(Value::Object(present)), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, value)| contains(present.get(key), value))
+        }
+        (present, wanted) => present == Some(wanted),
+    }
+}
+
+fn random_id() -> Result<[u8; 16], Failure> {
+    let mut id = [0; 16];
+    let filled = getrandom::fill(&mut id);
+    filled.map_err(|error| Never(format!("no randomness for the log's id: {error}")))?;
+    Ok(id)
+}
+
+fn to_hex(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
+}
+
+fn from_hex(text: &str) -> Option<[u8; 16]> {
+    let id = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+    id.map(u128::to_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_may_have_more_fields_than_are_wanted() {
+        let present = json!({ "a": { "b": 1, "c": 2 } });
+        assert!(contains(present.pointer("/a"), &json!({ "b": 1 })));
+        assert!(!contains(present.pointer("/a"), &json!({ "b": 2 })));
+        assert!(!contains(present.pointer("/a"), &json!({ "d": 1 })));
+        assert!(!contains(present.pointer("/x"), &json!({ "b": 1 })));
+        assert!(contains(Some(&json!(0)), &json!(0)) && !contains(None, &json!(0)));
+    }
+
+    #[test]
+    fn ids_survive_their_text() {
+        let id = 0x00ff_u128.to_be_bytes();
+        assert_eq!(from_hex(&to_hex(id)), Some(id));
+        assert_eq!(from_hex("ff"), None);
+    }
+}
