@@ -171,6 +171,14 @@ pub const SERVICES_MAX: usize = 256;
 pub const ASSERT_MS: u64 = 300_000;
 /// A route that was not asserted for this long is forgotten.
 pub const ROUTE_MS: u64 = 3 * ASSERT_MS;
+/// Claims, assertions and releases of routes under way to Redis. Beyond: refused, and tried again by the session's sweep.
+pub const ROUTES_CALLS_MAX: usize = 4_096;
+/// A call to Redis that is not answered after this long has failed; what it would have done may have been done.
+pub const ROUTES_CALL_MS_MAX: u64 = 1_000;
+/// Users whose routes are looked up in one round trip to Redis. Beyond: several, one after another.
+pub const ROUTES_LOOK_UP_MAX: usize = 4_096;
+/// A look-up or a revocation that failed is tried again after this long, for as long as it takes.
+pub const ROUTES_RETRY_MS: u64 = 100;
 /// Rounds of the fan-out (one batched look-up each) that wait for their look-up or for edges. Beyond: router reads no more.
 pub const FANOUT_ROUNDS_MAX: usize = 16;
 /// Records in one round of the fan-out.
@@ -247,6 +255,8 @@ pub const LOGIN_FAILURES_MAX: u32 = 10;
 pub const LOGIN_FAILURES_MS: u64 = 60_000;
 /// Accounts whose failures are counted. Beyond: the oldest count is forgotten.
 pub const LOGIN_FAILURES_ACCOUNTS_MAX: usize = 65_536;
+/// Revocations that wait for Redis. Beyond: answered with 503; the store has them, and asking again does the rest.
+pub const REVOCATIONS_WAITING_MAX: usize = 1_024;
 /// Users whose latest revocation is remembered, in each of two generations.
 pub const REVOCATIONS_MAX: usize = 65_536;
 /// A call to persist that is not answered after this long is answered to the client with 503.

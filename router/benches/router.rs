@@ -20,7 +20,7 @@ use petrel_protocol::ids::{Address, ConversationId, Device, Position, UserId};
 use petrel_protocol::time::Now;
 use petrel_protocol::token::Keys;
 use petrel_protocol::topics::{Topic, partition};
-use petrel_router::routes::{Claimant, Routes};
+use petrel_router::routes::{Claimant, Memory};
 use petrel_router::{Config, Router};
 use prost::Message as _;
 
@@ -87,7 +87,7 @@ fn address(user: u64) -> Address {
     Address { edge: 1, shard: (user % 8) as u16, slot: (user / 8) as u32, generation: 1, epoch: 10 }
 }
 
-fn claim(routes: &Routes, users: std::ops::RangeInclusive<u64>) {
+fn claim(routes: &Memory, users: std::ops::RangeInclusive<u64>) {
     for user in users {
         let (user, device, address) = (UserId(user), Device::Android, address(user));
         let claimant = Claimant { user, device, address, age_ms: 0 };
@@ -97,7 +97,7 @@ fn claim(routes: &Routes, users: std::ops::RangeInclusive<u64>) {
 
 /// What a route adds to the process, once the allocator has given back what growing left.
 fn slope(from: u64, to: u64) {
-    let routes = Routes::memory();
+    let routes = Memory::default();
     routes.lease(NOW, &lease());
     let settled = || {
         for _ in 0..40 {
@@ -118,8 +118,8 @@ fn slope(from: u64, to: u64) {
     );
 }
 
-fn claims() -> Routes {
-    let routes = Routes::memory();
+fn claims() -> Memory {
+    let routes = Memory::default();
     routes.lease(NOW, &lease());
     let before = own_cpu();
     claim(&routes, 1..=USERS);
@@ -173,7 +173,7 @@ fn pack(number: u64, size: usize) -> StoredPack {
 }
 
 /// The machine and the routes, without log and threads: each event is an own and a push.
-fn machine(routes: &Routes, size: usize) {
+fn machine(routes: &Memory, size: usize) {
     let rounds = 60_000 / size as u64;
     let packs: Vec<Bytes> = (0..rounds).map(|n| pack(n, size).encode_to_vec().into()).collect();
     let mut fanout = Fanout::new();

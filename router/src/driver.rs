@@ -1,8 +1,10 @@
 //! Drives the fan-out on a thread of its own: reads `stored` and `receipts`, looks routes up, calls the edges.
 
+mod mail;
+
 use std::io;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,13 +13,14 @@ use petrel_bus::calls::{EdgeCall, Reply};
 use petrel_bus::{Bus, Consumer, SubscribeError};
 use petrel_protocol::calls::{DeliverBatch, DeliverReply};
 use petrel_protocol::fanout::{Fanout, Incarnation, Input, Output, Record};
-use petrel_protocol::ids::Position;
+use petrel_protocol::ids::{Position, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::topics::{Subscription, Topic};
-use tokio::sync::Notify;
 
 use crate::metrics::METRICS;
-use crate::service::Directory;
+use crate::service::{Directory, again};
+pub(crate) use mail::Mail;
+use mail::{Sleep, Stage};
 
 /// Answers of edges are collected this often while nothing needs them sooner: acknowledging the log can wait.
 const COLLECT_MS: u64 = 50;
@@ -52,6 +55,8 @@ impl Driver {
             round_at: Instant::now(),
             fanout: Fanout::new(),
             outputs: Vec::new(),
+            look_ups: Vec::new(),
+            is_looking_up: false,
             mail: mail.clone(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
@@ -92,55 +97,6 @@ pub(crate) enum DriverError {
     Thread(#[from] io::Error),
 }
 
-/// What other threads leave for the driver's.
-#[derive(Default)]
-pub(crate) struct Mail {
-    inner: Mutex<Letters>,
-    notify: Notify,
-}
-
-#[derive(Default)]
-struct Letters {
-    answers: Vec<(u64, Option<DeliverReply>)>,
-    /// The driver sleeps until the next answer; else it collects them when it comes by.
-    is_awaited: bool,
-    /// A partition is read no more.
-    is_partial: bool,
-    /// Somebody asked whether the driver turns, and it has not since.
-    is_asked: bool,
-    stage: Stage,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Stage {
-    #[default]
-    Running,
-    Stopping,
-    Over,
-}
-
-impl Mail {
-    /// Whether the fan-out runs and reads every partition.
-    pub(crate) fn is_running(&self) -> bool {
-        let letters = self.lock();
-        letters.stage != Stage::Over && !letters.is_partial
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Letters> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn answer(&self, ticket: u64, answer: Option<DeliverReply>) {
-        let mut letters = self.lock();
-        letters.answers.push((ticket, answer));
-        if letters.is_awaited {
-            letters.is_awaited = false;
-            drop(letters);
-            self.notify.notify_one();
-        }
-    }
-}
-
 struct Reader {
     topic: Topic,
     partition: u16,
@@ -159,6 +115,9 @@ struct Work {
     round_at: Instant,
     fanout: Fanout,
     outputs: Vec<Output>,
+    /// Look-ups that wait for the one under way: they are made in their order, and then all at once.
+    look_ups: Vec<(u64, Vec<UserId>)>,
+    is_looking_up: bool,
     mail: Arc<Mail>,
 }
 
@@ -198,18 +157,39 @@ impl Work {
         self.mail.lock().stage = Stage::Over;
     }
 
-    /// Takes the edges' answers; whether router stops.
+    /// Takes what was left; whether router stops.
     fn collect(&mut self) -> bool {
         let (answers, is_stopping) = {
             let mut letters = self.mail.lock();
-            letters.is_awaited = false;
+            letters.sleep = Sleep::Awake;
             letters.is_asked = false;
             (std::mem::take(&mut letters.answers), letters.stage == Stage::Stopping)
         };
         for (ticket, answer) in answers {
             self.input(Input::Answered { ticket, answer });
         }
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.routes_told(&mut outputs);
+        self.carry_out(outputs);
         is_stopping
+    }
+
+    /// Takes what the routes said. Answers with whether they said anything.
+    fn routes_told(&mut self, outputs: &mut Vec<Output>) -> bool {
+        let (found, revoked) = {
+            let mut letters = self.mail.lock();
+            (std::mem::take(&mut letters.found), std::mem::take(&mut letters.revoked))
+        };
+        let now = self.directory.clock.now();
+        let is_any = !found.is_empty() || !revoked.is_empty();
+        self.is_looking_up &= found.is_empty();
+        for (round, routes) in found {
+            self.fanout.handle(now, Input::Routes { round, routes }, outputs);
+        }
+        for incarnation in revoked {
+            self.fanout.handle(now, Input::LeaseEnded(incarnation), outputs);
+        }
+        is_any
     }
 
     /// Looks after edges that owe an answer.
@@ -256,10 +236,11 @@ impl Work {
         let may_read = !is_stopping && self.fanout.has_room();
         {
             let mut letters = self.mail.lock();
-            if !letters.answers.is_empty() || (letters.stage == Stage::Stopping) != is_stopping {
+            let is_told = !letters.found.is_empty() || !letters.revoked.is_empty();
+            if is_told || !letters.answers.is_empty() || (letters.stage == Stage::Stopping) != is_stopping {
                 return None;
             }
-            letters.is_awaited = !may_read;
+            letters.sleep = if may_read { Sleep::UntilTold } else { Sleep::UntilAnswered };
         }
         let pause = if self.fanout.is_idle() {
             // Nothing is owed: until a record comes, there is nothing to do.
@@ -313,30 +294,63 @@ impl Work {
     /// Gives the machine an input and does what comes of it.
     fn input(&mut self, input: Input) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        let now = self.directory.clock.now();
-        self.fanout.handle(now, input, &mut outputs);
-        while !outputs.is_empty() {
+        self.fanout.handle(self.directory.clock.now(), input, &mut outputs);
+        self.carry_out(outputs);
+    }
+
+    fn carry_out(&mut self, mut outputs: Vec<Output>) {
+        let wall_ms = self.directory.clock.now().wall_ms;
+        loop {
             for output in std::mem::take(&mut outputs) {
-                match output {
-                    Output::LookUp { round, users } => {
-                        METRICS.look_up_users.observe(users.len() as f64);
-                        let routes = self.directory.routes.look_up(now, &users);
-                        self.fanout.handle(now, Input::Routes { round, routes }, &mut outputs);
-                    }
-                    Output::Revoke(incarnation) => {
-                        self.revoke(incarnation);
-                        self.fanout.handle(now, Input::LeaseEnded(incarnation), &mut outputs);
-                    }
-                    other => self.output(now.wall_ms, other),
-                }
+                self.output(wall_ms, output);
+            }
+            self.look_up();
+            // Routes in memory have answered already.
+            if !self.routes_told(&mut outputs) {
+                break;
             }
         }
         self.outputs = outputs;
     }
 
+    /// Makes the look-ups that wait, where none is under way. One that fails is made again until it is answered: without
+    /// an answer, nobody is taken for offline, and nothing is acknowledged.
+    fn look_up(&mut self) {
+        if self.is_looking_up || self.look_ups.is_empty() {
+            return;
+        }
+        self.is_looking_up = true;
+        let look_ups = std::mem::take(&mut self.look_ups);
+        let (directory, mail) = (self.directory.clone(), self.mail.clone());
+        self.directory.routes.run(async move {
+            let users: Vec<UserId> = look_ups.iter().flat_map(|(_, users)| users).copied().collect();
+            METRICS.look_up_users.observe(users.len() as f64);
+            let mut routes = loop {
+                match directory.routes.look_up(directory.clock.now(), &users).await {
+                    Ok(routes) => break routes,
+                    Err(_) if mail.is_over() => return,
+                    Err(_) => again("look_up").await,
+                }
+            };
+            let mut found = Vec::with_capacity(look_ups.len());
+            let mut first = users.len() as u32;
+            for (round, users) in look_ups.into_iter().rev() {
+                first -= users.len() as u32;
+                let mut its = routes.split_off(routes.partition_point(|route| route.user < first));
+                for route in &mut its {
+                    route.user -= first;
+                }
+                found.push((round, its));
+            }
+            found.reverse();
+            mail.leave(|letters| letters.found = found);
+        });
+    }
+
     fn output(&mut self, wall_ms: u64, output: Output) {
         match output {
-            Output::LookUp { .. } | Output::Revoke(_) => unreachable!("answered where it came up"),
+            Output::LookUp { round, users } => self.look_ups.push((round, users)),
+            Output::Revoke(incarnation) => self.revoke(incarnation),
             Output::Deliver { ticket, batch } => self.deliver(ticket, batch),
             Output::Ack { topic, partition, position } => self.ack(topic, partition, position),
             Output::Offline(offline) => {
@@ -374,7 +388,16 @@ impl Work {
             limits::DELIVER_ANSWER_MS_MAX,
             incarnation.epoch
         );
-        self.directory.routes.revoke(self.directory.clock.now(), incarnation);
+        let (directory, mail) = (self.directory.clone(), self.mail.clone());
+        self.directory.routes.run(async move {
+            while directory.routes.revoke(incarnation).await.is_err() {
+                if mail.is_over() {
+                    return;
+                }
+                again("revoke").await;
+            }
+            mail.leave(|letters| letters.revoked.push(incarnation));
+        });
     }
 
     fn deliver(&self, ticket: u64, batch: DeliverBatch) {

@@ -2,7 +2,7 @@
 //! the fan-out of what was stored to the edges.
 //!
 //! [`Router`] runs all of it on threads of its own: one that drives [`petrel_protocol::fanout`], and a small runtime for
-//! HTTP. Calls of edges ([`RouterCall`]) are answered on the caller's thread.
+//! HTTP. Calls of edges ([`RouterCall`]) are answered on the caller's thread, or on the one that talks to Redis.
 
 mod clock;
 mod driver;
@@ -24,7 +24,8 @@ use petrel_protocol::token::Keys;
 
 use driver::Driver;
 use http::{App, Server};
-use service::Directory;
+use routes::Routes;
+use service::{Calls, Directory};
 
 pub use http::PasswordCost;
 
@@ -39,10 +40,23 @@ pub struct Config {
     pub refresh_ttl: Duration,
     /// What a password's hash costs.
     pub password_cost: PasswordCost,
+    /// Where the routes are kept.
+    pub routes: RoutesConfig,
     /// A request's head that is not complete after this long, or an idle connection, is closed.
     pub head_timeout: Duration,
     /// A request's body that is not complete after this long is refused.
     pub body_timeout: Duration,
+}
+
+/// Where the routes are kept.
+#[derive(Clone, Debug, Default)]
+pub enum RoutesConfig {
+    /// In this process: one router, for all edges.
+    #[default]
+    Memory,
+    /// On Redis, for any number of routers.
+    #[cfg(feature = "redis")]
+    Redis(routes::redis::Config),
 }
 
 impl Config {
@@ -53,6 +67,7 @@ impl Config {
             token_ttl: Duration::from_hours(24),
             refresh_ttl: Duration::from_hours(30 * 24),
             password_cost: PasswordCost::default(),
+            routes: RoutesConfig::Memory,
             head_timeout: Duration::from_millis(limits::HTTP_HEAD_MS_MAX),
             body_timeout: Duration::from_millis(limits::HTTP_BODY_MS_MAX),
         }
@@ -76,6 +91,10 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("HTTP cannot start: {0}; check the limits on threads and descriptors")]
     Http(io::Error),
+    /// The routes cannot be kept where they are configured.
+    #[cfg(feature = "redis")]
+    #[error("the routes cannot be kept: {0}")]
+    Routes(#[from] routes::redis::ConfigError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}; check that getrandom works here")]
     Random(String),
@@ -107,7 +126,12 @@ impl Router {
             .map_err(|source| StartError::Listen { address: config.http, source })?;
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(|e| StartError::Random(e.to_string()))?;
-        let directory = Arc::new(Directory::new());
+        let routes = match &config.routes {
+            RoutesConfig::Memory => Routes::memory(),
+            #[cfg(feature = "redis")]
+            RoutesConfig::Redis(redis) => Routes::redis(redis)?,
+        };
+        let directory = Arc::new(Directory::new(routes));
         let driver = Driver::start(&bus, directory.clone()).map_err(|e| StartError::Fanout(e.to_string()))?;
         let app = Arc::new(App {
             directory: directory.clone(),
@@ -130,7 +154,7 @@ impl Router {
 
     /// A handle for the edges' calls.
     pub fn link(&self) -> Link<RouterCall> {
-        self.directory.clone()
+        Arc::new(Calls(self.directory.clone()))
     }
 
     /// Names the handle on which the edge of this id is called. Before its first lease: what cannot be delivered for
@@ -158,10 +182,13 @@ impl Router {
         self.driver.is_turning()
     }
 
-    /// What it lacks, for `/readyz`: the fan-out, or an edge.
+    /// What it lacks, for `/readyz`: the fan-out, the routes, or an edge.
     pub fn missing(&self) -> Option<&'static str> {
         if !self.driver.mail().is_running() {
             return Some("the fan-out does not read every partition");
+        }
+        if !self.directory.routes.is_ready() {
+            return Some("Redis does not answer: no route can be asked for");
         }
         let leases = self.directory.routes.leases(self.directory.clock.now());
         leases.iter().all(|held| held.is_draining).then_some("no edge has a lease")
@@ -189,8 +216,8 @@ async fn tend(directory: Arc<Directory>) {
             continue;
         }
         let now = directory.clock.now();
-        let removed = directory.routes.sweep(now, std::thread::yield_now);
-        if removed > 0 {
+        // What fails is made again by the next.
+        if let Ok(removed @ 1..) = directory.routes.sweep(now, std::thread::yield_now).await {
             tracing::info!("{removed} routes of edges that are gone were forgotten");
         }
     }

@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     pub(crate) offline: IntCounter,
     pub(crate) dead_letters: IntCounterVec,
     pub(crate) look_up_users: Histogram,
+    pub(crate) retries: IntCounterVec,
     pub(crate) lag_seconds: Histogram,
     pub(crate) claims: IntCounterVec,
     pub(crate) kicks: IntCounterVec,
@@ -68,6 +69,11 @@ impl Metrics {
                 "petrel_router_look_up_users",
                 "Users in one look-up of routes",
                 &[1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0],
+            ),
+            retries: counters(
+                "petrel_router_retries_total",
+                "Look-ups and revocations that failed and were made again",
+                &["call"],
             ),
             lag_seconds: histogram(
                 "petrel_router_lag_seconds",

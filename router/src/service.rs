@@ -1,6 +1,7 @@
-//! What edges ask of router, answered on the caller's thread, and how router calls them.
+//! What edges ask of router, and how router calls them.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use petrel_bus::calls::{CallError, EdgeCall, Link, Reply, RouterCall, Service};
 use petrel_protocol::calls::{
@@ -10,16 +11,19 @@ use petrel_protocol::calls::{
 use petrel_protocol::codes::Code;
 use petrel_protocol::fanout::Route;
 use petrel_protocol::ids::{Address, Device, UserId};
+use petrel_protocol::limits;
 use petrel_protocol::map::Map;
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::metrics::METRICS;
-use crate::routes::{Asserted, Claimant, Claimed, Held, Renewal, Routes};
+use crate::routes::{Asserted, Claimant, Claimed, Held, Refusal, Renewal, Routes};
 
 /// The routes, and the edges that they lead to.
 pub(crate) struct Directory {
     pub(crate) routes: Routes,
     pub(crate) clock: Clock,
+    revocations: Arc<Semaphore>,
     edges: RwLock<Map<u16, Attached>>,
     /// How edges in other processes are called.
     connect: OnceLock<Connect>,
@@ -36,9 +40,10 @@ struct Attached {
 }
 
 impl Directory {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(routes: Routes) -> Self {
+        let revocations = Arc::new(Semaphore::new(limits::REVOCATIONS_WAITING_MAX));
         let (edges, connect) = (RwLock::default(), OnceLock::new());
-        Self { routes: Routes::memory(), clock: Clock::start(), edges, connect }
+        Self { routes, clock: Clock::start(), revocations, edges, connect }
     }
 
     /// From now on edges in other processes are attached and detached as their leases come and go.
@@ -86,12 +91,30 @@ impl Directory {
     }
 
     /// Ends every live session of a user; how many were told.
-    pub(crate) fn kick_all(&self, user: UserId, code: Code, text: &str) -> usize {
-        let routes = self.routes.look_up(self.clock.now(), &[user]);
+    pub(crate) async fn kick_all(&self, user: UserId, code: Code, text: &str) -> Result<usize, Refusal> {
+        let routes = self.routes.look_up(self.clock.now(), &[user]).await?;
         for Route { device, address, .. } in &routes {
             self.kick(user, *device, *address, code, text);
         }
-        routes.len()
+        Ok(routes.len())
+    }
+
+    /// Ends the live sessions whose tokens were revoked, once the routes can be asked. A session that cannot be told finds
+    /// the version when it asserts its route. False where too many revocations wait already.
+    pub(crate) fn revoked(self: &Arc<Self>, user: UserId, version: u32, token_ttl: Duration) -> bool {
+        let Ok(place) = Arc::clone(&self.revocations).try_acquire_owned() else { return false };
+        let directory = Arc::clone(self);
+        self.routes.run(async move {
+            while directory.routes.set_token_version(user, version, token_ttl).await.is_err() {
+                again("set_token_version").await;
+            }
+            let text = "this account was logged out: log in again";
+            while directory.kick_all(user, Code::BadToken, text).await.is_err() {
+                again("kick").await;
+            }
+            drop(place);
+        });
+        true
     }
 
     /// Tells a session to end. Nobody waits for it: what cannot be told is found when its route is claimed again.
@@ -113,7 +136,7 @@ impl Directory {
         edge.call(EdgeCall::Deliver(batch, Reply::ignored()));
     }
 
-    fn claim(&self, claim: &Claim) -> Result<ClaimReply, CallError> {
+    async fn claim(&self, claim: &Claim) -> Result<ClaimReply, CallError> {
         let Some((user, device, address)) = parts(claim.user, claim.device, claim.address.as_ref()) else {
             METRICS.claims.with_label_values(&["malformed"]).inc();
             tracing::error!(
@@ -123,23 +146,37 @@ impl Directory {
         };
         let claimant = Claimant { user, device, address, age_ms: claim.age_ms };
         let now = self.clock.now();
-        let outcome = if claim.is_assertion {
-            self.routes.assert(now, &claimant).map(|asserted| match asserted {
-                Asserted::Held => (Outcome::Held, None),
-                Asserted::Lost => (Outcome::Lost, None),
-                Asserted::Superseded => (Outcome::Superseded, None),
+        let answer = if claim.is_assertion {
+            self.routes.assert(now, &claimant).await.map(|answer| {
+                let outcome = match answer.outcome {
+                    Asserted::Held => Outcome::Held,
+                    Asserted::Lost => Outcome::Lost,
+                    Asserted::Superseded => Outcome::Superseded,
+                };
+                (outcome, None, answer.token_version)
             })
         } else {
-            self.routes.claim(now, &claimant).map(|claimed| match claimed {
-                Claimed::Taken { replaced } => (Outcome::Taken, replaced),
-                Claimed::Held => (Outcome::Held, None),
-                Claimed::Superseded => (Outcome::Superseded, None),
+            self.routes.claim(now, &claimant).await.map(|answer| {
+                let (outcome, replaced) = match answer.outcome {
+                    Claimed::Taken { replaced } => (Outcome::Taken, replaced),
+                    Claimed::Held => (Outcome::Held, None),
+                    Claimed::Superseded => (Outcome::Superseded, None),
+                };
+                (outcome, replaced, answer.token_version)
             })
         };
-        let Ok((outcome, replaced)) = outcome else {
-            // The edge learns from its lease's renewal that it needs a new epoch.
-            METRICS.claims.with_label_values(&["no_lease"]).inc();
-            return Err(CallError::Unavailable);
+        let (outcome, replaced, token_version) = match answer {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                // Without a lease: the edge learns from its renewal that it needs a new epoch.
+                let (counted, error) = match refusal {
+                    Refusal::NoLease { .. } => ("no_lease", CallError::Unavailable),
+                    Refusal::Busy => ("busy", CallError::Full),
+                    Refusal::Unavailable => ("unavailable", CallError::Unavailable),
+                };
+                METRICS.claims.with_label_values(&[counted]).inc();
+                return Err(error);
+            }
         };
         let counted = match (outcome, replaced) {
             (Outcome::Taken, None) => "taken",
@@ -154,24 +191,25 @@ impl Directory {
             self.kick(user, device, replaced, Code::LoggedInElsewhere, text);
         }
         let replaced = replaced.map(Into::into);
-        Ok(ClaimReply { replaced, outcome: outcome.into(), token_version: 0 })
+        Ok(ClaimReply { replaced, outcome: outcome.into(), token_version })
     }
 
-    fn release(&self, release: &Release) {
+    async fn release(&self, release: &Release) {
         if let Some((user, device, address)) = parts(release.user, release.device, release.address.as_ref()) {
-            self.routes.release(user, device, address);
+            // One that fails stays as a hint to a socket that is gone.
+            let _ = self.routes.release(user, device, address).await;
         }
     }
 
-    fn lease(&self, lease: &Lease) -> LeaseReply {
+    async fn lease(&self, lease: &Lease) -> Result<LeaseReply, CallError> {
         let now = self.clock.now();
-        let renewal = self.routes.lease(now, lease);
+        let renewal = self.routes.lease(now, lease).await.map_err(|_| CallError::Unavailable)?;
         let is_later = |held: &Held| {
             u32::from(held.incarnation.edge) == lease.edge && held.incarnation.epoch > lease.epoch
         };
         let is_replaced = renewal == Renewal::Over && self.routes.leases(now).iter().any(is_later);
         let holds = self.holds(lease, renewal, is_replaced);
-        LeaseReply { holds, is_replaced, services: self.routes.services(now) }
+        Ok(LeaseReply { holds, is_replaced, services: self.routes.services(now) })
     }
 
     fn holds(&self, lease: &Lease, renewal: Renewal, is_replaced: bool) -> bool {
@@ -206,28 +244,36 @@ impl Directory {
             }
         }
     }
-}
 
-impl Service<RouterCall> for Directory {
-    fn call(&self, call: RouterCall) {
+    async fn answer(&self, call: RouterCall) {
         match call {
-            RouterCall::Claim(claim, reply) => {
-                let answer = self.claim(&claim);
-                reply.send(answer);
-            }
+            RouterCall::Claim(claim, reply) => reply.send(self.claim(&claim).await),
             RouterCall::Release(release, reply) => {
-                self.release(&release);
+                self.release(&release).await;
                 reply.send(Ok(()));
             }
-            RouterCall::Lease(lease, reply) => {
-                let answer = self.lease(&lease);
-                reply.send(Ok(answer));
-            }
+            RouterCall::Lease(lease, reply) => reply.send(self.lease(&lease).await),
             RouterCall::Announce(announce, reply) => {
-                self.routes.announce(self.clock.now(), &announce);
-                reply.send(Ok(()));
+                let noted = self.routes.announce(self.clock.now(), &announce).await;
+                reply.send(noted.map_err(|_| CallError::Unavailable));
             }
         }
+    }
+}
+
+/// Counts a call to the routes that failed, and waits until it is to be made again.
+pub(crate) async fn again(call: &str) {
+    METRICS.retries.with_label_values(&[call]).inc();
+    tokio::time::sleep(Duration::from_millis(limits::ROUTES_RETRY_MS)).await;
+}
+
+/// What edges call. Routes in memory answer on the caller's thread.
+pub(crate) struct Calls(pub(crate) Arc<Directory>);
+
+impl Service<RouterCall> for Calls {
+    fn call(&self, call: RouterCall) {
+        let directory = Arc::clone(&self.0);
+        self.0.routes.run(async move { directory.answer(call).await });
     }
 }
 

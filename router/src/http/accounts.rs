@@ -6,15 +6,16 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use petrel_bus::calls::PersistCall;
+use petrel_bus::calls::{CallError, PersistCall};
 use petrel_protocol::calls::{Account, CreateAccount};
-use petrel_protocol::codes::Code;
 use petrel_protocol::ids::{Device, UserId};
+use petrel_protocol::time::Now;
 use serde_json::{Value, json};
 
 use super::App;
 use super::body::Fields;
 use super::problem::Problem;
+use super::tokens::Refresh;
 
 /// `{"username","password"}` → 201 `{"user_id"}`.
 pub(crate) async fn register(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
@@ -33,17 +34,23 @@ pub(crate) async fn register(State(app): State<Arc<App>>, request: Request) -> R
 pub(crate) async fn login(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Problem> {
     let fields = Fields::read(request, app.body_timeout).await?;
     let (username, password, device) = (fields.username()?, fields.password()?, fields.device()?);
-    let begun = app.attempts.begin(app.directory.clock.now(), username);
+    let now = app.directory.clock.now();
+    let begun = match app.directory.routes.begin_try(username).await {
+        Some(begun) => begun,
+        None => app.attempts.begin(now, username),
+    };
     begun.map_err(Problem::too_many_failures)?;
     match app.check(username, password).await {
         Ok(Some(account)) => {
             app.attempts.succeeded(username);
+            app.directory.routes.end_try(username, true).await;
             let edge = app.edge_url().ok_or_else(Problem::no_edge)?;
             Ok(app.admit(&account, device, &edge))
         }
         Ok(None) => Err(Problem::wrong_credentials()),
         Err(problem) => {
             app.attempts.give_back(username);
+            app.directory.routes.end_try(username, false).await;
             Err(problem)
         }
     }
@@ -58,7 +65,7 @@ pub(crate) async fn refresh(State(app): State<Arc<App>>, request: Request) -> Re
     let account = account.ok_or_else(Problem::bad_token)?;
     // Before the old token is used up: else a client would be left with none.
     let edge = app.edge_url().ok_or_else(Problem::no_edge)?;
-    if !app.tokens.use_up(now, &refresh) {
+    if !app.tokens.use_up(now, &refresh) || !app.use_up_for_all(now, &refresh).await? {
         return Err(Problem::bad_token());
     }
     Ok(app.admit(&account, refresh.device(), &edge))
@@ -68,11 +75,19 @@ pub(crate) async fn refresh(State(app): State<Arc<App>>, request: Request) -> Re
 pub(crate) async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<StatusCode, Problem> {
     let now = app.directory.clock.now();
     let token = bearer(&headers).ok_or_else(Problem::bad_token)?;
-    let user = app.tokens.access(now, token).ok_or_else(Problem::bad_token)?;
+    let claims = app.tokens.access(now, token).ok_or_else(Problem::bad_token)?;
+    let user = claims.user;
+    // Other routers may know of a later revocation; where they cannot be asked, revoking once more does no harm.
+    if app.directory.routes.token_version(user).await.is_ok_and(|lowest| claims.version < lowest) {
+        return Err(Problem::bad_token());
+    }
     let version = app.persist(|reply| PersistCall::RevokeTokens(user.0, reply)).await?;
     app.tokens.revoked(user, version);
-    app.directory.kick_all(user, Code::BadToken, "this account was logged out: log in again");
-    Ok(StatusCode::NO_CONTENT)
+    if app.directory.revoked(user, version, app.tokens.ttl()) {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(CallError::Full.into())
+    }
 }
 
 impl App {
@@ -86,6 +101,15 @@ impl App {
         };
         let best = leases.into_iter().min_by(|a, b| share(a, b).cmp(&share(b, a)));
         best.map(|lease| lease.url)
+    }
+
+    /// Uses a refresh token up for every router.
+    async fn use_up_for_all(&self, now: Now, refresh: &Refresh) -> Result<bool, Problem> {
+        let (issued_at_s, earliest_s) = refresh.stamps(now);
+        let its = (refresh.user(), refresh.device());
+        let used =
+            self.directory.routes.use_up(its, issued_at_s, earliest_s, self.tokens.refresh_ttl()).await;
+        used.map_err(|_| CallError::Unavailable.into())
     }
 
     /// The account of this username, where the password is its own.

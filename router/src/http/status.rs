@@ -33,6 +33,9 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Prob
     if !app.fanout.is_running() {
         missing.push("fan-out");
     }
+    if !app.directory.routes.is_ready() {
+        missing.push("routes");
+    }
     if app.edge_url().is_none() {
         missing.push("edge");
     }

@@ -46,8 +46,18 @@ impl Refresh {
         self.claims.user.0 == account.user && self.claims.version >= account.token_version
     }
 
+    pub(crate) fn user(&self) -> UserId {
+        self.claims.user
+    }
+
     pub(crate) fn device(&self) -> Device {
         self.claims.device
+    }
+
+    /// When it was issued, and the earliest stamp that is good once it is used up; seconds.
+    pub(crate) fn stamps(&self, now: Now) -> (u64, u64) {
+        let issued_at_s = self.claims.issued_at_s;
+        (issued_at_s, seconds(now).max(issued_at_s + 1))
     }
 }
 
@@ -84,11 +94,21 @@ impl Tokens {
         }
     }
 
-    /// Whose access token this is, if it is good.
-    pub(crate) fn access(&self, now: Now, token: &str) -> Option<UserId> {
+    /// How long an access token is good.
+    pub(crate) fn ttl(&self) -> Duration {
+        Duration::from_secs(self.ttl_s)
+    }
+
+    /// How long a refresh token is good.
+    pub(crate) fn refresh_ttl(&self) -> Duration {
+        Duration::from_secs(self.refresh_ttl_s)
+    }
+
+    /// What an access token says, if it is good as far as this router knows.
+    pub(crate) fn access(&self, now: Now, token: &str) -> Option<Claims> {
         let claims = self.keys.verify(token, seconds(now), Kind::Access).ok()?;
         let lowest = lock(&self.versions).get(&claims.user).unwrap_or(0);
-        (claims.version >= lowest).then_some(claims.user)
+        (claims.version >= lowest).then_some(claims)
     }
 
     /// Reads a refresh token.
@@ -100,12 +120,13 @@ impl Tokens {
 
     /// Uses a refresh token up; whether it was not used up before.
     pub(crate) fn use_up(&self, now: Now, refresh: &Refresh) -> bool {
-        let Claims { user, device, issued_at_s, .. } = refresh.claims;
+        let Claims { user, device, .. } = refresh.claims;
+        let (issued_at_s, earliest_s) = refresh.stamps(now);
         let mut refreshed = lock(&self.refreshed);
         if refreshed.get(&(user, device)).is_some_and(|earliest| issued_at_s < earliest) {
             return false;
         }
-        refreshed.set((user, device), seconds(now).max(issued_at_s + 1));
+        refreshed.set((user, device), earliest_s);
         true
     }
 

@@ -11,7 +11,7 @@ use petrel_protocol::time::Now;
 use super::leases::{Held, Leases, Renewal};
 use super::services::Services;
 use super::table::{Entry, Table, hash};
-use super::{Asserted, Claimant, Claimed, NoLease, precedence};
+use super::{Asserted, Claimant, Claimed, Refusal, precedence};
 
 /// Tables; a power of two.
 const PARTS: usize = 64;
@@ -35,26 +35,32 @@ impl Default for Memory {
 }
 
 impl Memory {
-    pub(super) fn lease(&self, now: Now, lease: &Lease) -> Renewal {
+    /// See [`super::Routes::lease`].
+    pub fn lease(&self, now: Now, lease: &Lease) -> Renewal {
         self.leases.write().unwrap_or_else(PoisonError::into_inner).renew(now, lease)
     }
 
-    pub(super) fn revoke(&self, _now: Now, incarnation: Incarnation) {
+    /// See [`super::Routes::revoke`].
+    pub fn revoke(&self, incarnation: Incarnation) {
         self.leases.write().unwrap_or_else(PoisonError::into_inner).end(incarnation);
     }
 
-    pub(super) fn is_live(&self, now: Now, incarnation: Incarnation) -> bool {
+    /// See [`super::Routes::is_live`].
+    pub fn is_live(&self, now: Now, incarnation: Incarnation) -> bool {
         self.read_leases().live_number(now, incarnation).is_some()
     }
 
-    pub(super) fn leases(&self, now: Now) -> Vec<Held> {
+    /// See [`super::Routes::leases`].
+    pub fn leases(&self, now: Now) -> Vec<Held> {
         self.read_leases().held(now)
     }
 
-    pub(super) fn claim(&self, now: Now, claimant: &Claimant) -> Result<Claimed, NoLease> {
+    /// See [`super::Routes::claim`].
+    pub fn claim(&self, now: Now, claimant: &Claimant) -> Result<Claimed, Refusal> {
         let leases = self.read_leases();
         let Claimant { user, device, address, .. } = *claimant;
-        let lease = leases.live_number(now, address.incarnation()).ok_or(NoLease { edge: address.edge })?;
+        let lease =
+            leases.live_number(now, address.incarnation()).ok_or(Refusal::NoLease { edge: address.edge })?;
         let mut entry = Entry::new(claimant, lease, connected_ms(now, claimant));
         let mut part = self.part(user);
         let Some(held) = part.find_mut(user, device) else {
@@ -76,10 +82,11 @@ impl Memory {
         Ok(Claimed::Taken { replaced: Some(holder) })
     }
 
-    pub(super) fn assert(&self, now: Now, claimant: &Claimant) -> Result<Asserted, NoLease> {
+    /// See [`super::Routes::assert`].
+    pub fn assert(&self, now: Now, claimant: &Claimant) -> Result<Asserted, Refusal> {
         let leases = self.read_leases();
         let Claimant { user, device, address, .. } = *claimant;
-        leases.live_number(now, address.incarnation()).ok_or(NoLease { edge: address.edge })?;
+        leases.live_number(now, address.incarnation()).ok_or(Refusal::NoLease { edge: address.edge })?;
         let mut part = self.part(user);
         let Some(held) = part.find_mut(user, device).filter(|held| leases.is_live(now, held.lease)) else {
             return Ok(Asserted::Lost);
@@ -94,13 +101,15 @@ impl Memory {
         })
     }
 
-    pub(super) fn release(&self, user: UserId, device: Device, address: Address) -> bool {
+    /// See [`super::Routes::release`].
+    pub fn release(&self, user: UserId, device: Device, address: Address) -> bool {
         let leases = self.read_leases();
         let Some(lease) = leases.number(address.incarnation()) else { return false };
         self.part(user).remove(user, |e| e.is_of(user, device) && e.is_at(address, lease))
     }
 
-    pub(super) fn look_up(&self, now: Now, users: &[UserId]) -> Vec<Route> {
+    /// See [`super::Routes::look_up`].
+    pub fn look_up(&self, now: Now, users: &[UserId]) -> Vec<Route> {
         let leases = self.read_leases();
         let mut routes = Vec::with_capacity(users.len());
         // Nearly always the same lease as before.
@@ -125,7 +134,8 @@ impl Memory {
         routes
     }
 
-    pub(super) fn sweep(&self, now: Now, mut pause: impl FnMut()) -> usize {
+    /// See [`super::Routes::sweep`].
+    pub fn sweep(&self, now: Now, mut pause: impl FnMut()) -> usize {
         let _sweeping = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
         let over = self.leases.write().unwrap_or_else(PoisonError::into_inner).over(now);
         let Some(highest) = over.iter().max() else { return 0 };
@@ -144,16 +154,24 @@ impl Memory {
         removed
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// See [`super::Routes::len`].
+    pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    pub(super) fn announce(&self, now: Now, announce: &Announce) {
+    /// See [`super::Routes::announce`].
+    pub fn announce(&self, now: Now, announce: &Announce) {
         self.services.lock().unwrap_or_else(PoisonError::into_inner).announce(now, announce);
     }
 
-    pub(super) fn services(&self, now: Now) -> Vec<ServiceAt> {
+    /// See [`super::Routes::services`].
+    pub fn services(&self, now: Now) -> Vec<ServiceAt> {
         self.services.lock().unwrap_or_else(PoisonError::into_inner).live(now)
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn read_leases(&self) -> std::sync::RwLockReadGuard<'_, Leases> {

@@ -2,7 +2,7 @@
 
 use petrel_protocol::ids::UserId;
 use petrel_protocol::topics::Topic;
-use petrel_router::routes::Routes;
+use petrel_router::routes::Memory;
 
 use super::coverage::Met;
 use super::faults::Fault;
@@ -73,7 +73,7 @@ impl World {
             }
             Fault::RoutesLost => {
                 self.met(Met::RoutesLost);
-                self.routes = Routes::memory();
+                self.routes = Memory::default();
             }
             Fault::RoutesDropped => self.drop_routes(),
             Fault::LoggedInElsewhere => self.log_in_elsewhere(),
@@ -154,7 +154,7 @@ impl World {
         if self.has_router() {
             self.router_ends(self.routers.len() - 1);
             if !self.size.are_routes_apart {
-                self.routes = Routes::memory();
+                self.routes = Memory::default();
             }
             let delay = self.random.between(10_000, 3_000_000);
             self.after(delay, Event::RouterBegins);

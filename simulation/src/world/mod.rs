@@ -26,7 +26,7 @@ mod versions;
 mod wire;
 
 use petrel_protocol::time::Now;
-use petrel_router::routes::Routes;
+use petrel_router::routes::Memory;
 
 pub use coverage::{Coverage, Met};
 pub use faults::{Fault, Swarm};
@@ -185,7 +185,7 @@ pub(crate) struct World {
     failure: Option<Failure>,
     log: Log,
     store: Store,
-    routes: Routes,
+    routes: Memory,
     devices: Vec<Device>,
     connections: Vec<Connection>,
     edges: Vec<Edge>,

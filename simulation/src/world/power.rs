@@ -3,7 +3,7 @@
 
 use petrel_protocol::ids::Position;
 use petrel_protocol::topics::{Subscription, Topic};
-use petrel_router::routes::Routes;
+use petrel_router::routes::Memory;
 
 use super::coverage::Met;
 use super::{About, Event, Mutation, World};
@@ -77,7 +77,7 @@ impl World {
             self.router_ends(router);
         }
         self.kill_router();
-        self.routes = Routes::memory();
+        self.routes = Memory::default();
         for edge in 0..self.edges.len() {
             self.edge_ends(edge);
         }

@@ -195,7 +195,7 @@ impl World {
         if is_lost {
             return self.call_revoke(router, incarnation);
         }
-        self.routes.revoke(self.now(), incarnation);
+        self.routes.revoke(incarnation);
         self.fanout(router, Input::LeaseEnded(incarnation));
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use petrel_protocol::client::Config;
 use petrel_protocol::ids::{Device as Kind, UserId};
-use petrel_router::routes::Routes;
+use petrel_router::routes::Memory;
 
 use super::clients::Device;
 use super::coverage::Coverage;
@@ -156,7 +156,7 @@ impl World {
             failure: None,
             log: Log::new(size.partitions, plan.mutation == Some(Mutation::WipedBus)),
             store: Store::new(plan.mutation, is_one_process),
-            routes: Routes::memory(),
+            routes: Memory::default(),
             devices: devices(&mut random, size.users, faults_versions, &Arc::new(config)),
             connections: Vec::new(),
             edges: (1..=size.edges as u16).map(Edge::new).collect(),
