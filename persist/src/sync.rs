@@ -70,6 +70,23 @@ pub(crate) fn sync(store: &Store, request: &SyncRequest) -> Result<Option<SyncRe
         let Some(page) = Page::from_bytes(&request.page) else { return Ok(None) };
         Some(page)
     };
+    let mut all_own = Vec::new();
+    let reply = lacking(store, request, (user, device), page, &mut all_own)?;
+    // What a device sent itself counts as delivered to it: the next sync has nothing to read there.
+    if !all_own.is_empty() {
+        store.advance(&all_own, &|_| None)?;
+    }
+    Ok(Some(reply))
+}
+
+/// What this device lacks from `page` on. Cursors behind which there are only its own sends are added to `all_own`.
+fn lacking(
+    store: &Store,
+    request: &SyncRequest,
+    (user, device): (UserId, Device),
+    page: Option<Page>,
+    all_own: &mut Vec<(CursorId, u64)>,
+) -> Result<SyncReply, StoreError> {
     let mut pushed: BTreeMap<ConversationId, u64> = BTreeMap::new();
     for progress in &request.pushed {
         if let Some(conversation) =
@@ -82,9 +99,7 @@ pub(crate) fn sync(store: &Store, request: &SyncRequest) -> Result<Option<SyncRe
     let from = page.map(|page| page.conversation);
     let conversations = store.conversations(user, from, limits::SYNC_CONVERSATIONS_MAX)?;
     let mut reply = SyncReply::default();
-    let (Some(first), Some(last)) = (conversations.first(), conversations.last()) else {
-        return Ok(Some(reply));
-    };
+    let (Some(first), Some(last)) = (conversations.first(), conversations.last()) else { return Ok(reply) };
     let mut cursors = store.cursors(user, device, *first, *last)?.into_iter().peekable();
     let head_seqs = store.head_seqs(&conversations)?;
     let mut budget = Budget::new(request.rows_max);
@@ -100,22 +115,26 @@ pub(crate) fn sync(store: &Store, request: &SyncRequest) -> Result<Option<SyncRe
         }
         if budget.is_spent() {
             reply.next_page = Page { conversation: *conversation, after_seq }.to_bytes();
-            return Ok(Some(reply));
+            return Ok(reply);
         }
         let own = Some((user, device as u32));
         let range = range(store, *conversation, after_seq + 1, head_seq, head_seq, own, &mut budget)?;
         let to_seq = range.to_seq;
+        if range.rows.is_empty() && after_seq == delivered {
+            let id = CursorId { user, device: Some(device), conversation: *conversation };
+            all_own.push((id, to_seq));
+        }
         reply.ranges.push(range);
         if to_seq < head_seq {
             reply.next_page = Page { conversation: *conversation, after_seq: to_seq }.to_bytes();
-            return Ok(Some(reply));
+            return Ok(reply);
         }
     }
     if conversations.len() == limits::SYNC_CONVERSATIONS_MAX {
         // Nothing of this one is lacking, so that the next page goes on behind it.
         reply.next_page = Page { conversation: *last, after_seq: u64::MAX }.to_bytes();
     }
-    Ok(Some(reply))
+    Ok(reply)
 }
 
 /// A device type's first login. The first of a user gets everything from the start, so that what came before the user

@@ -48,6 +48,10 @@ struct Tables {
     claiming: Mutex<()>,
 }
 
+/// So many rows are looked up one by one: filters say which of the table's parts has a key, where a range has to look into
+/// each of them first.
+const ROWS_BY_KEY_MAX: u64 = 4;
+
 const META_FORMAT: &str = "format";
 const META_GENERATION: &str = "generation";
 const META_GENERATION_ID: [&str; 2] = ["generation id, first half", "generation id, second half"];
@@ -314,6 +318,9 @@ impl Embedded {
         to_seq: u64,
         take: &mut dyn FnMut(ShownRow) -> bool,
     ) -> Result<(), StoreError> {
+        if to_seq.saturating_sub(from_seq) < ROWS_BY_KEY_MAX {
+            return self.rows_by_key(conversation, from_seq, to_seq, take);
+        }
         let table = &self.0.messages;
         let first = keys::message(conversation, from_seq, Part::Row);
         let last = keys::message(conversation, to_seq, Part::Recall);
@@ -337,6 +344,25 @@ impl Embedded {
         }
         if let Some((key, row, seq)) = held {
             take(shown(table, conversation, seq, &key, &row, false)?);
+        }
+        Ok(())
+    }
+
+    fn rows_by_key(
+        &self,
+        conversation: ConversationId,
+        from_seq: u64,
+        to_seq: u64,
+        take: &mut dyn FnMut(ShownRow) -> bool,
+    ) -> Result<(), StoreError> {
+        let table = &self.0.messages;
+        for seq in from_seq..=to_seq {
+            let key = keys::message(conversation, seq, Part::Row);
+            let Some(row) = table.keyspace.get(key)? else { continue };
+            let is_recalled = table.keyspace.contains_key(keys::message(conversation, seq, Part::Recall))?;
+            if !take(shown(table, conversation, seq, &key, &row, is_recalled)?) {
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -42,6 +42,22 @@ fn own_sends_are_left_out_on_the_device_that_sent_them_only() {
 }
 
 #[test]
+fn own_sends_at_the_end_are_gone_through_once() {
+    let place = Place::new();
+    let mut world = World::start(&place);
+    world.uplink(vec![send(1, 2, 11), send(1, 2, 12)]);
+    world.stored(2);
+    assert_eq!(world.sync(1, PHONE, 100), [(pair(1, 2), vec![], 2)]);
+    assert_eq!(world.sync(1, PHONE, 100), [], "the cursor stands behind them");
+    world.uplink(vec![send(2, 1, 13), send(1, 2, 14)]);
+    world.stored(2);
+    for _ in 0..2 {
+        assert_eq!(world.sync(1, PHONE, 100), [(pair(1, 2), vec![3], 4)], "not beyond another's message");
+    }
+    world.stop();
+}
+
+#[test]
 fn pages_cover_everything_once_whatever_their_size() {
     let place = Place::new();
     let mut world = World::start(&place);
