@@ -214,14 +214,13 @@ impl Session {
         work.held.retain(|held| held.key() != key);
         // Under the same id, the receipt has said all of it.
         if duplicate.resent_msg_id != duplicate.msg_id {
-            work.statuses.rise(key, status::ACCEPTED);
             let ack = C2cAckReq {
                 client_msg_id: duplicate.client_msg_id,
                 msg_id: duplicate.msg_id,
                 from: 0,
                 to,
                 // The ids are news; the status must not fall with them.
-                status: work.statuses.highest(key),
+                status: work.statuses.tell(key, status::ACCEPTED),
                 seq: duplicate.seq,
             };
             out.packet(MsgType::C2cAck, &ack);

@@ -169,6 +169,28 @@ fn status_of(world: &mut World, msg_id: u64, status: i32) -> Vec<Seen> {
 }
 
 #[test]
+fn repetitions_do_not_push_out_what_was_told_lately() {
+    let mut world = World::live();
+    let tell = |world: &mut World, n: usize, status| {
+        let told = Status { msg_id: n as u64, client_msg_id: message(n as u8).client_msg_id, status, seq: 1 };
+        let update = StatusUpdate { conversation: None, status: Some(told) };
+        statuses(&world.give(Input::Delivery(What::Status(update))))
+    };
+    let last = limits::SESSION_STATUSES;
+    for n in 1..=last {
+        assert_eq!(tell(&mut world, n, status::DELIVERED), [status::DELIVERED]);
+    }
+    assert_eq!(tell(&mut world, last, status::READ), [status::READ]);
+    for n in 1..last {
+        assert_eq!(tell(&mut world, n, status::DELIVERED), [0; 0], "it is known");
+    }
+    for n in last + 1..last + last / 2 {
+        tell(&mut world, n, status::DELIVERED);
+    }
+    assert_eq!(tell(&mut world, last, status::DELIVERED), [0; 0], "told lately as read");
+}
+
+#[test]
 fn a_send_is_published_with_what_the_server_knows_and_acked_once_it_is_durable() {
     let mut world = World::live();
     let seen = world.send(1);

@@ -142,17 +142,24 @@ impl Statuses {
 
     /// Whether `status` is news for this message, which it then is no more.
     pub(super) fn rise(&mut self, key: u64, status: i32) -> bool {
-        if let Some(i) = self.0.iter().rposition(|(k, _)| *k == key) {
-            // What was told last is forgotten last.
-            let (_, known) = self.0.remove(i).expect("just found");
-            self.0.push_back((key, known.max(status)));
-            return status > known;
+        // What is not told does not count: repetitions must not push out what was told lately.
+        let is_news = status > self.highest(key);
+        if is_news {
+            self.tell(key, status);
         }
-        if self.0.len() >= limits::SESSION_STATUSES {
+        is_news
+    }
+
+    /// What is told of this message: the highest status known, at least this one. What was told last is forgotten last.
+    pub(super) fn tell(&mut self, key: u64, status: i32) -> i32 {
+        let highest = self.highest(key).max(status);
+        if let Some(i) = self.0.iter().rposition(|(k, _)| *k == key) {
+            self.0.remove(i);
+        } else if self.0.len() >= limits::SESSION_STATUSES {
             self.0.pop_front();
         }
-        self.0.push_back((key, status));
-        true
+        self.0.push_back((key, highest));
+        highest
     }
 
     /// The highest status known of this message, or 0.
