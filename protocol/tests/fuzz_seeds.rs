@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[path = "../../fuzz/properties/events.rs"]
+mod events;
 #[path = "../../fuzz/properties/packets.rs"]
 mod packets;
 #[path = "../../fuzz/properties/token.rs"]
@@ -42,4 +44,9 @@ fn token_seeds() {
 #[test]
 fn packet_seeds() {
     replay("packets", packets::check);
+}
+
+#[test]
+fn event_seeds() {
+    replay("events", events::check);
 }
