@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use petrel_protocol::ids::Device;
 
 use crate::chat::{self, Chat};
+use crate::check::{self, Judged};
 use crate::idle::{self, Idle};
 use crate::million::{self, Hold};
 use crate::run::{self, Options, RunError};
@@ -28,6 +29,9 @@ enum Command {
     /// Runs a scenario and judges it. Exit code 0: clean; 1: a violation; 2: it could not be run; 3: the generator lagged,
     /// so that its numbers mean nothing.
     Run(Run),
+    /// Judges a history that a run wrote, by the judge of the simulation. Exit code 0: nothing is wrong; 1: a violation, with
+    /// the story of its message; 2: it cannot be read.
+    Check(CheckArgs),
     /// Measures what an idle, logged-in connection costs the server in memory: the least-squares slope of many readings.
     /// Exit code 1: above --bytes-max.
     Idle(IdleArgs),
@@ -69,6 +73,9 @@ struct Run {
     /// Writes the whole report as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Writes down what every device did and saw, for `check`.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     /// Instead of the scenario's seed.
     #[arg(long)]
     seed: Option<u64>,
@@ -78,6 +85,12 @@ struct Run {
     /// Processes; as many as the connections need where it is not given.
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     workers: u32,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The history.
+    history: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -216,6 +229,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let code = match cli.command {
         Command::Run(command) => run_command(&command),
+        Command::Check(command) => check_command(&command),
         Command::Idle(command) => idle_command(&command),
         Command::Hold(command) => hold_command(&command),
         Command::Storm(command) => storm_command(&command),
@@ -251,6 +265,7 @@ fn run_command(command: &Run) -> Result<u8, RunError> {
         seed: command.seed,
         threads: command.threads,
         workers: command.workers,
+        history: command.history.clone(),
         shows_progress: true,
         ..command.place.options()
     };
@@ -263,6 +278,19 @@ fn run_command(command: &Run) -> Result<u8, RunError> {
         write_json(path, &report)?;
     }
     Ok(report.verdict.exit_code())
+}
+
+fn check_command(command: &CheckArgs) -> Result<u8, RunError> {
+    match check::check(&command.history)? {
+        Judged::Good(verdict) => {
+            println!("no violation: {verdict:?}");
+            Ok(0)
+        }
+        Judged::Bad(violation, story) => {
+            println!("VIOLATION of {violation}\n{story}");
+            Ok(1)
+        }
+    }
 }
 
 fn idle_command(command: &IdleArgs) -> Result<u8, RunError> {

@@ -25,8 +25,11 @@ pub struct Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum CrewError {
     /// A thread has no ring.
-    #[error("io_uring is not to be had: {0}")]
+    #[error("a thread cannot begin (io_uring, or its part of the history): {0}")]
     Ring(std::io::Error),
+    /// What happened is not all written down.
+    #[error("cannot write the history: {0}")]
+    History(std::io::Error),
     /// Not everybody could connect in time.
     #[error(
         "{ready} of {devices} devices were ready {waited_s} s after the ramp's end; last failure: {last}"
@@ -80,6 +83,10 @@ pub fn run(plan: &Arc<Plan>, watch: &mut impl Watch) -> Result<Outcome, CrewErro
         records.push(report.records);
         unsynced.extend(report.unsynced);
         last_failure = last_failure.or(report.last_failure);
+        report.unwritten.map_or(Ok(()), |e| Err(CrewError::History(e)))?;
+    }
+    if let Some(history) = &plan.history {
+        crate::history::merge(history, plan.threads).map_err(CrewError::History)?;
     }
     if let Err((ready, devices)) = is_ramped {
         let last = last_failure.unwrap_or_else(|| "none; READY did not come".to_owned());

@@ -7,10 +7,12 @@
 
 pub mod accounts;
 pub mod chat;
+pub mod check;
 pub mod cli;
 pub mod content;
 pub mod crew;
 pub mod crowd;
+pub mod history;
 pub mod host;
 pub mod http;
 pub mod idle;

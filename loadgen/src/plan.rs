@@ -35,6 +35,8 @@ pub struct Plan {
     pub threads: u32,
     /// The number of the first connection among those of all processes: source addresses are chosen by it.
     pub first_connection: u32,
+    /// Where what happens is written down, if it is.
+    pub history: Option<std::path::PathBuf>,
     /// How each client behaves.
     pub client: Arc<client::Config>,
     phases: Vec<Phase>,
@@ -70,6 +72,7 @@ impl Plan {
             contents: Contents::new(nonce, scenario.payload_max()),
             threads,
             first_connection: 0,
+            history: None,
             client: Arc::new(client),
             phases: scenario.schedule(),
             scenario,

@@ -34,6 +34,8 @@ pub struct Options {
     pub threads: u32,
     /// Processes; 0: as many as the connections need.
     pub workers: u32,
+    /// Where what happens is written down; one process only.
+    pub history: Option<PathBuf>,
     /// Whether to show progress on a terminal.
     pub shows_progress: bool,
     /// Of a worker: the number of its first connection among those of all.
@@ -66,6 +68,17 @@ pub enum RunError {
     /// More connections than this process may have.
     #[error("{0} connections are more than the {1} files that may be open: raise `ulimit -n`, or use fewer")]
     TooMany(u32, u64),
+    /// Each process would have a history of its own.
+    #[error(
+        "a history is of one process, and so many connections take {0}: use fewer users, or leave out --history"
+    )]
+    HistoryOfMany(u32),
+    /// What was before is unknown to the judge.
+    #[error("a history begins with its conversations: leave out first_user, or leave out --history")]
+    HistoryOfOld,
+    /// A history cannot be judged.
+    #[error(transparent)]
+    Check(#[from] crate::check::CheckError),
     /// A worker process failed.
     #[error(transparent)]
     Worker(#[from] WorkerError),
@@ -112,6 +125,9 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError
         workers => workers,
     };
     if workers > 1 {
+        if options.history.is_some() {
+            return Err(RunError::HistoryOfMany(workers));
+        }
         return workers::run(scenario, options, workers);
     }
     let (plan, edge) = plan(scenario, options)?;
@@ -168,6 +184,10 @@ pub fn plan(scenario: Scenario, options: &Options) -> Result<(Plan, String), Run
     let threads = threads.min(scenario.users);
     let mut plan = Plan::new(scenario, target, accounts, starts_at_one, nonce, threads);
     plan.first_connection = options.first_connection;
+    plan.history.clone_from(&options.history);
+    if plan.history.is_some() && !plan.starts_at_one {
+        return Err(RunError::HistoryOfOld);
+    }
     Ok((plan, edge))
 }
 

@@ -9,6 +9,7 @@
 //! | `connecting`, `connected`, `disconnected` | it begins to connect; a connection is up, or gone |
 //! | `send TO ID CONTENT` | it was asked to send a message |
 //! | `contested ID` | that send uses a message id of somebody else's: it may be refused after it was accepted |
+//! | `resent ID` | it went out once more, so that each attempt may be answered |
 //! | `accepted ID` | the send was accepted |
 //! | `postponed ID certain\|uncertain` | refused for now; whether that attempt certainly left nothing behind |
 //! | `refused ID absent\|unknown` | given up for good; whether it is certain that no attempt left anything behind |
@@ -72,6 +73,7 @@ pub enum What {
     Disconnected,
     Send { to: u64, id: Id, content: u64 },
     Contested { id: Id },
+    Resent { id: Id },
     Accepted { id: Id },
     Postponed { id: Id, is_certain: bool },
     Refused { id: Id, may_exist: bool },
@@ -136,6 +138,7 @@ impl fmt::Display for What {
             Self::Disconnected => f.write_str("disconnected"),
             Self::Send { to, id, content } => write!(f, "send {to} {id} {content:016x}"),
             Self::Contested { id } => write!(f, "contested {id}"),
+            Self::Resent { id } => write!(f, "resent {id}"),
             Self::Accepted { id } => write!(f, "accepted {id}"),
             Self::Postponed { id, is_certain } => {
                 write!(f, "postponed {id} {}", word(is_certain, "certain", "uncertain"))
@@ -199,6 +202,14 @@ impl FromStr for History {
     }
 }
 
+impl FromStr for Entry {
+    type Err = ();
+
+    fn from_str(line: &str) -> Result<Self, ()> {
+        parse(line).ok_or(())
+    }
+}
+
 fn parse(line: &str) -> Option<Entry> {
     let mut words = Words(line.split_ascii_whitespace());
     let at_us = words.number()?;
@@ -213,6 +224,7 @@ fn parse(line: &str) -> Option<Entry> {
         "disconnected" => What::Disconnected,
         "send" => What::Send { to: words.number()?, id: words.id()?, content: words.hex()? },
         "contested" => What::Contested { id: words.id()? },
+        "resent" => What::Resent { id: words.id()? },
         "accepted" => What::Accepted { id: words.id()? },
         "postponed" => What::Postponed { id: words.id()?, is_certain: words.either("certain", "uncertain")? },
         "refused" => What::Refused { id: words.id()?, may_exist: words.either("unknown", "absent")? },
@@ -283,6 +295,7 @@ mod tests {
             What::Connected,
             What::Send { to: 3, id, content: fingerprint(b"hello") },
             What::Contested { id },
+            What::Resent { id },
             What::Accepted { id },
             What::Postponed { id, is_certain: false },
             What::Refused { id, may_exist: true },

@@ -12,4 +12,4 @@ mod random;
 #[cfg(feature = "world")]
 pub mod world;
 
-pub use check::check;
+pub use check::{Checker, check};

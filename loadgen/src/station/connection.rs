@@ -9,6 +9,7 @@ use petrel_protocol::client::Input;
 use petrel_protocol::codes::close;
 use petrel_protocol::limits;
 use petrel_protocol::websocket::{Config, Decoder, Event, Opcode, Role, close_payload, encode_frame};
+use petrel_simulation::history::What;
 
 use super::{Device, Link, Slot, Station};
 use crate::measure::Timed;
@@ -61,6 +62,7 @@ impl Station {
         let (number, nonce) = {
             let mut inner = self.inner.borrow_mut();
             let nonce = [inner.random.bits().to_be_bytes(), inner.random.bits().to_be_bytes()];
+            inner.record(d, What::Connecting);
             (inner.devices[d].number, nonce)
         };
         let mut bytes = [0; 16];
@@ -84,6 +86,7 @@ impl Station {
         device.link = Link::Up;
         device.failures = 0;
         device.upgraded_at = now;
+        inner.record(d, What::Connected);
         inner.handle(d, Input::Connected);
         Ok(opened)
     }
@@ -104,6 +107,7 @@ impl Station {
         let mut inner = self.inner.borrow_mut();
         let was_asked = inner.devices[d].link != Link::Up || inner.stage == Stage::End;
         inner.measures.counts.connections.1 += u64::from(!was_asked);
+        inner.record(d, What::Disconnected);
         inner.handle(d, Input::Disconnected);
         let device = &mut inner.devices[d];
         device.link = Link::Down;

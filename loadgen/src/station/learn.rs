@@ -34,6 +34,9 @@ impl Inner {
             let mut actions = out.take();
             let mut arrived_seq = 0;
             for output in actions.drain(..) {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.output(at, self.devices[d].name(&self.plan), &output);
+                }
                 match output {
                     Output::Transmit(packet) => self.frame(d, Opcode::Binary, out.bytes(&packet)),
                     Output::Pong(payload) => self.frame(d, Opcode::Pong, out.bytes(&payload)),
@@ -405,6 +408,9 @@ impl Inner {
             format: 1,
             content: &content,
         };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.send(now, self.devices[d].name(&self.plan), parties.1, draft.id, &content);
+        }
         self.handle(d, Input::Send(draft));
         self.content = content;
     }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use petrel_protocol::client::{Client, Outputs};
+use petrel_simulation::history::What;
 
+use crate::history::Recorder;
 use crate::measure::Measures;
 use crate::plan::{Board, Plan, Stage};
 use crate::random::Random;
@@ -31,6 +33,8 @@ pub struct Report {
     pub unsynced: Vec<u32>,
     /// Why the last attempt to connect failed, where one did.
     pub last_failure: Option<String>,
+    /// Why its part of the history is not whole, where it is not.
+    pub unwritten: Option<std::io::Error>,
 }
 
 /// Runs thread `number` until the board says that it is over.
@@ -39,15 +43,18 @@ pub fn run(number: u32, plan: Arc<Plan>, board: Arc<Board>) -> std::io::Result<R
         .with_entries(RING_ENTRIES)
         .enable_timer()
         .build()?;
+    let recorder = plan.history.as_ref().map(|history| Recorder::create(history, number)).transpose()?;
     let station = Rc::new(Station::new(number, plan, board));
+    station.inner.borrow_mut().begin_history(recorder);
     runtime.block_on(control::run(Rc::clone(&station)));
     let mut inner = station.inner.borrow_mut();
     let unsynced = inner.devices.iter().filter(|d| !d.is_synced()).map(|d| d.number).collect();
     let records = std::mem::take(&mut inner.records);
     let measures = std::mem::take(&mut inner.measures);
     let last_failure = inner.last_failure.take();
+    let unwritten = inner.end_history();
     drop(inner);
-    Ok(Report { records, measures, unsynced, last_failure })
+    Ok(Report { records, measures, unsynced, last_failure, unwritten })
 }
 
 /// Submissions that the ring takes at once; more only means one more call.
@@ -85,6 +92,8 @@ struct Inner {
     content: String,
     /// Why the last attempt to connect failed.
     last_failure: Option<String>,
+    /// Where what happens is written down, if it is.
+    recorder: Option<Recorder>,
 }
 
 /// One device and its connection.
@@ -182,8 +191,44 @@ impl Device {
         }
     }
 
+    /// Its name in a history.
+    fn name(&self, plan: &Plan) -> petrel_simulation::history::Device {
+        let place = self.number % plan.scenario.devices;
+        let kind = petrel_protocol::ids::Device::ALL[place as usize] as u8;
+        petrel_simulation::history::Device { user: self.client.user().0, kind }
+    }
+
     fn is_synced(&self) -> bool {
         self.has_resynced && self.client.gaps() == 0 && self.client.pending() == 0
+    }
+}
+
+impl Inner {
+    fn begin_history(&mut self, recorder: Option<Recorder>) {
+        self.recorder = recorder;
+        if let Some(recorder) = &mut self.recorder {
+            let at = self.plan.clock.stamp();
+            for device in &self.devices {
+                recorder.opened(at, device.name(&self.plan), &self.plan.client);
+            }
+        }
+    }
+
+    /// Writes down what happened to a device, where that is wanted.
+    fn record(&mut self, d: usize, what: What) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.write(self.plan.clock.stamp(), self.devices[d].name(&self.plan), what);
+        }
+    }
+
+    /// Whoever came through the final sync rests.
+    fn end_history(&mut self) -> Option<std::io::Error> {
+        let mut recorder = self.recorder.take()?;
+        let at = self.plan.clock.stamp();
+        for device in self.devices.iter().filter(|d| d.is_synced()) {
+            recorder.write(at, device.name(&self.plan), What::Rested);
+        }
+        recorder.finish().err()
     }
 }
 
@@ -209,6 +254,7 @@ impl Station {
             sender: None,
             content: String::new(),
             last_failure: None,
+            recorder: None,
             plan: Arc::clone(&plan),
         };
         Self { number, plan, board, inner: RefCell::new(inner) }

@@ -29,6 +29,8 @@ pub(super) struct Seen {
     pub(super) arrived: BTreeSet<Id>,
     /// Seqs shown as the device's own messages, by peer.
     pub(super) own: BTreeSet<(u64, u64)>,
+    /// Own sends without an outcome.
+    open: BTreeSet<Id>,
     /// What the present connection was told.
     statuses: BTreeMap<Id, Told>,
     told: usize,
@@ -53,6 +55,8 @@ pub(super) struct Sent {
     pub(super) accepted: bool,
     /// Refused by the log after it was accepted.
     pub(super) failed: bool,
+    /// It went out more than once.
+    is_resent: bool,
     /// It may be refused after it was accepted, and whoever is gone by then is not told.
     pub(super) is_contested: bool,
     pub(super) refused: Option<bool>,
@@ -71,6 +75,7 @@ impl Sent {
             accepted: false,
             failed: false,
             is_contested: false,
+            is_resent: false,
             refused: None,
             may_be_passed: false,
             seq: None,
@@ -80,6 +85,7 @@ impl Sent {
     fn outcome(&mut self, what: What, sends_one_by_one: bool) {
         match what {
             What::Contested { .. } => self.is_contested = true,
+            What::Resent { .. } => self.is_resent = true,
             What::Accepted { .. } => self.accepted = true,
             What::Postponed { is_certain, .. } => self.may_be_passed |= is_certain && !sends_one_by_one,
             What::Refused { may_exist, .. } => {
@@ -112,8 +118,9 @@ const BEHIND_US: u64 = 10_000_000;
 const TOLD_MAX: usize = 16;
 const TOLD_US: u64 = 2_000_000;
 
-/// The status of a message that the log refused.
+/// The status of a message that the log refused, and of one that it took.
 const FAILED: i32 = -1;
+const ACCEPTED: i32 = 1;
 
 pub(super) fn conversation_of(one: u64, other: u64) -> (u64, u64) {
     (one.min(other), one.max(other))
@@ -153,9 +160,11 @@ impl Judge {
                 if self.sends.insert(id, Sent::new(device, to, content)).is_some() {
                     return fail(Rule::WellFormed, to, 0, Some(id), "an id was used twice".into());
                 }
+                seen.open.insert(id);
                 self.order.push(id);
             }
             What::Contested { id }
+            | What::Resent { id }
             | What::Accepted { id }
             | What::Postponed { id, .. }
             | What::Refused { id, .. } => {
@@ -164,6 +173,9 @@ impl Judge {
                     return fail(Rule::WellFormed, 0, 0, Some(id), "the outcome of no send".into());
                 };
                 sent.outcome(what, sends_one_by_one);
+                if sent.accepted || sent.refused.is_some() {
+                    seen.open.remove(&id);
+                }
             }
             What::Status { id, status: FAILED } => {
                 if let Some(sent) = self.sends.get_mut(&id) {
@@ -174,7 +186,11 @@ impl Judge {
                 seen.told += 1;
                 let told = seen.told;
                 let known = seen.statuses.entry(id).or_insert(Told { status, at_us, number: told });
-                let is_fresh = at_us < known.at_us + TOLD_US && told < known.number + TOLD_MAX;
+                // Each attempt may be answered, and a reader that was slow learns late and all at once.
+                let is_late_receipt =
+                    status == ACCEPTED && self.sends.get(&id).is_some_and(|sent| sent.is_resent);
+                let is_fresh =
+                    at_us < known.at_us + TOLD_US && told < known.number + TOLD_MAX && !is_late_receipt;
                 if status >= known.status {
                     *known = Told { status, at_us, number: told };
                 } else if is_fresh {
@@ -220,11 +236,13 @@ impl Judge {
 
     /// Whether the sends under way were refused before the ones behind them were accepted is not known.
     fn lose_answers(&mut self, device: Device) {
-        if self.devices[&device].sends_one_by_one {
+        let seen = &self.devices[&device];
+        if seen.sends_one_by_one {
             return;
         }
-        let is_open = |s: &&mut Sent| s.device == device && !s.accepted && s.refused.is_none();
-        self.sends.values_mut().filter(is_open).for_each(|sent| sent.may_be_passed = true);
+        for id in &seen.open {
+            self.sends.get_mut(id).expect("open sends were sent").may_be_passed = true;
+        }
     }
 
     /// The next row of a conversation on a device.

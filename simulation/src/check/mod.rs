@@ -8,7 +8,7 @@ mod violation;
 
 pub use violation::{Rule, Violation};
 
-use crate::history::History;
+use crate::history::{Entry, History};
 use judge::Judge;
 
 /// What a history without a violation held.
@@ -30,12 +30,29 @@ pub struct Verdict {
     pub recalled: usize,
 }
 
+/// Judges a history entry by entry, so that a long one need not be in memory. What it remembers grows with the messages:
+/// some hundred bytes for each, and some tens for each device that saw it.
+#[derive(Debug, Default)]
+pub struct Checker(Judge);
+
+impl Checker {
+    /// Takes the next entry, or names what it shows that may not be.
+    pub fn entry(&mut self, entry: &Entry) -> Result<(), Violation> {
+        self.0.entry(entry)
+    }
+
+    /// Takes the end: what should have come by then has, or is named.
+    pub fn end(&self) -> Result<Verdict, Violation> {
+        end::check(&self.0)?;
+        Ok(self.0.verdict())
+    }
+}
+
 /// Judges a whole run, or names the first thing that may not be.
 pub fn check(history: &History) -> Result<Verdict, Violation> {
-    let mut judge = Judge::default();
+    let mut checker = Checker::default();
     for entry in &history.entries {
-        judge.entry(entry)?;
+        checker.entry(entry)?;
     }
-    end::check(&judge)?;
-    Ok(judge.verdict())
+    checker.end()
 }

@@ -191,6 +191,7 @@ impl World {
             Output::Sent(id, attempt) => {
                 if attempt > 0 {
                     self.met(Met::Resent);
+                    self.record(device, What::Resent { id: id_of(user, &id) });
                 }
                 let about = About::message(user, &id);
                 let name = self.name(device);

@@ -2,6 +2,7 @@
 //! gone.
 
 use bytes::Bytes;
+use petrel_protocol::packets::MsgType;
 
 use super::coverage::Met;
 use super::shard::{SessionId, ShardId, State};
@@ -87,6 +88,7 @@ impl World {
     /// The edge writes to the client.
     pub(crate) fn send_client(&mut self, connection: usize, frame: Frame) {
         if let Frame::Packet(packet) = &frame {
+            self.note_packet(connection, "is sent", packet);
             self.activity += 1;
             self.connections[connection].unread += packet.len();
             if self.connections[connection].unread > self.faults.egress_max {
@@ -114,7 +116,8 @@ impl World {
 
     /// The client writes to the edge.
     pub(crate) fn send_edge(&mut self, connection: usize, frame: Frame) {
-        if matches!(frame, Frame::Packet(_)) {
+        if let Frame::Packet(packet) = &frame {
+            self.note_packet(connection, "sends", packet);
             self.activity += 1;
         }
         let delay = self.delay(WAY_US);
@@ -127,6 +130,15 @@ impl World {
             self.schedule(at_us, Event::ToEdge(connection, frame));
         }
         self.maybe_cut(connection);
+    }
+
+    /// Packets belong to the whole trace only: what they lead to is told elsewhere.
+    fn note_packet(&mut self, connection: usize, verb: &str, packet: &Bytes) {
+        let device = self.name(self.connections[connection].device);
+        self.note(super::About::default(), || {
+            let kind = packet.get(1).copied().map(i32::from).and_then(|kind| MsgType::try_from(kind).ok());
+            format!("{device} {verb} {:?}", kind.unwrap_or_default())
+        });
     }
 
     fn maybe_cut(&mut self, connection: usize) {
@@ -170,8 +182,8 @@ impl World {
         let device = way.device;
         let is_guest = way.is_guest;
         match frame {
-            Frame::Ping(payload) if is_guest => self.send_edge(connection, Frame::Pong(payload)),
-            Frame::Upgraded | Frame::Packet(_) | Frame::Pong(_) if is_guest => {}
+            // A pong would say that a recall came, and what a login on this device type has got is not given again.
+            Frame::Upgraded | Frame::Packet(_) | Frame::Ping(_) | Frame::Pong(_) if is_guest => {}
             Frame::Upgraded => self.upgraded(device, connection),
             Frame::Close => {
                 self.client_lost(connection);

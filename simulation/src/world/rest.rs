@@ -8,7 +8,7 @@ use super::shard::ShardId;
 use super::{About, Event, World};
 use crate::history::What;
 
-/// Looks, a second apart, before a world that does not rest has failed.
+/// Looks, about a second apart, before a world that does not rest has failed.
 pub(crate) const LOOKS_MAX: u32 = 120;
 /// How often in a row nothing may have happened before the world rests.
 const QUIET_LOOKS: u32 = 3;
@@ -40,7 +40,9 @@ impl World {
             );
             return;
         }
-        self.after(1_000_000, Event::Look);
+        // Not in step with what happens once a second.
+        let delay = self.random.between(900_000, 1_100_000);
+        self.after(delay, Event::Look);
     }
 
     /// Who is not at rest, if anybody is.

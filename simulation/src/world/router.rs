@@ -209,6 +209,10 @@ impl World {
     fn send_batch(&mut self, router: usize, ticket: u64, batch: DeliverBatch) {
         self.activity += 1;
         let edge = usize::try_from(batch.edge).expect("small") - 1;
+        self.note(About::default(), || {
+            let (epoch, first) = (batch.epoch, batch.deliveries.first());
+            format!("router {router} sends edge {edge} of epoch {epoch} ticket {ticket}: {first:?}, …")
+        });
         let delay = self.delay(WAY_US);
         let now_us = self.now_us;
         let it = &mut self.routers[router];
