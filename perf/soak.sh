@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# Soaks a Petrel of its own: messages, churn, recalls and reads among users of whom a tenth is away at any time, for an
+# hour or --minutes M, while the server's memory, descriptors and threads are read from /proc every second. The run is
+# verified, its history is judged by the simulation's judge, and the series must be flat.
+#   perf/soak.sh [--minutes M] [--rate N] [--out DIR]
+#   PROFILE    cargo's profile (default: release)
+# Leaves DIR/soak.csv and DIR/soak.svg (default: target/soak). A message takes about 1 kB of history while it runs, and the
+# judge as much memory.
+# Flat means: the median of the last fifth of the load is at most a tenth and 16 MiB (memory), 16 (descriptors) or none
+# (threads) above the median of its middle fifth. Exit code 1: a violation, or not flat.
+set -euo pipefail
+minutes=60 rate=200 out=
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --minutes) minutes=$2; shift 2 ;;
+    --rate) rate=$2; shift 2 ;;
+    --out) out=$(realpath -m "$2"); shift 2 ;;
+    *) echo "soak.sh: --minutes M, --rate N or --out DIR, not '$1'" >&2; exit 2 ;;
+  esac
+done
+source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
+out=${out:-$(realpath -m "${CARGO_TARGET_DIR:-target}/soak")}
+mkdir -p "$out"
+seconds=$(awk "BEGIN { print int($minutes * 60) }")
+cat >"$work/soak.toml" <<TOML
+users = 300
+devices = 2
+payload_bytes = [{ bytes = 64, weight = 8 }, { bytes = 1024, weight = 1 }]
+phases = [{ name = "soak", duration_s = $seconds.0, rate = $rate.0 }]
+offline_share = 0.1
+offline_s = 5.0
+churn_per_s = 10.0
+recall_share = 0.02
+read_share = 0.3
+# What it proves does not rest on the generator's pace.
+lag_p99_ms_max = 10_000.0
+lag_max_ms_max = 60_000.0
+TOML
+
+# Seconds since the start, resident KiB, descriptors, threads, KiB of data.
+sample() {
+  local started=$SECONDS
+  while [ -r "/proc/$server/status" ]; do
+    echo "$((SECONDS - started)),$(awk '/^VmRSS/ { rss = $2 } /^Threads/ { threads = $2 } END { print rss "," threads }' \
+      "/proc/$server/status"),$(find "/proc/$server/fd" -mindepth 1 2>/dev/null | wc -l),$(du -sk "$data" 2>/dev/null | cut -f1)"
+    sleep 1
+  done | awk -F, 'NF == 5 && $2 { print $1 "," $2 "," $4 "," $3 "," $5; fflush() }'
+}
+
+build
+start "$work/data"
+echo "second,resident_kib,descriptors,threads,data_kib" >"$out/soak.csv"
+sample >>"$out/soak.csv" &
+sampler=$!
+code=0
+"$bin/petrel-loadgen" run "$work/soak.toml" --http "$http" --edge "$edge" --data "$data" --history "$work/history" || code=$?
+[ "$code" -le 1 ] || die "the load could not be made"
+kill "$sampler" 2>/dev/null || true
+wait "$sampler" 2>/dev/null || true
+stop
+"$bin/petrel-loadgen" check "$work/history" || code=1
+awk -f perf/plot.awk "$out/soak.csv" >"$out/soak.svg"
+echo "soak.sh: $out/soak.csv, $out/soak.svg"
+
+# The load is what lies between the first and the last of the samples, both ends apart.
+awk -F, -v seconds="$seconds" '
+  function median(from, to, column,   n, i, j, sorted, swap) {
+    n = 0
+    for (i = from; i < to; i++) sorted[n++] = value[i, column]
+    for (i = 1; i < n; i++) for (j = i; j > 0 && sorted[j] < sorted[j - 1]; j--) {
+      swap = sorted[j]; sorted[j] = sorted[j - 1]; sorted[j - 1] = swap
+    }
+    return sorted[int(n / 2)]
+  }
+  NR > 1 && $1 <= seconds { for (c = 2; c <= 4; c++) value[count, c] = $c; count++ }
+  END {
+    if (count < 25) { print "soak.sh: too short to judge: " count " samples"; exit 1 }
+    name[2] = "resident KiB"; name[3] = "descriptors"; name[4] = "threads"
+    share[2] = 0.1; more[2] = 16384; share[3] = 0; more[3] = 16; share[4] = 0; more[4] = 0
+    for (c = 2; c <= 4; c++) {
+      middle = median(int(count * 0.4), int(count * 0.6), c)
+      last = median(int(count * 0.8), count, c)
+      max = middle * (1 + share[c]) + more[c]
+      verdict = last <= max ? "flat" : "NOT FLAT"
+      printf "%s: %d in the middle, %d at the end: %s\n", name[c], middle, last, verdict
+      if (last > max) failed = 1
+    }
+    exit failed
+  }' "$out/soak.csv" || code=1
+exit "$code"
