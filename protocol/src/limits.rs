@@ -133,6 +133,8 @@ pub const PERSIST_CALL_THREADS: usize = 8;
 pub const STORE_WRITES_IN_FLIGHT: usize = 128;
 /// Reads that one call has under way in a remote store. Beyond: they wait for those.
 pub const STORE_READS_IN_FLIGHT: usize = 32;
+/// Messages in one answer of a remote store: 4 MiB of contents at most. Beyond: a further request.
+pub const STORE_PAGE_MESSAGES: usize = 64;
 /// Cursors of one user in one write to a remote store. Beyond: a further write.
 pub const STORE_BATCH_ROWS: usize = 256;
 /// Blocks of the embedded store that are kept in memory, bytes.

@@ -3,6 +3,7 @@
 //! `TIMESTAMP ?` is never a clock: for what the log decides it is `applied` of the event, for a cursor its seq. The highest
 //! wins, so a late write of a reader that was replaced undoes nothing, and a cursor is a maximum without a read.
 
+use petrel_protocol::limits;
 use prometheus::{Histogram, IntCounter};
 use scylla::client::session::Session;
 use scylla::errors::PrepareError;
@@ -73,6 +74,13 @@ statements! {
     select_mark: "SELECT mark_ms FROM KS.snowflake_marks WHERE worker = ?",
 }
 
+/// Rows in one page: contents may have 64 KiB each, ids have 17 bytes.
+fn page_rows(name: &str) -> i32 {
+    let rows =
+        if name == "select_rows" { limits::STORE_PAGE_MESSAGES } else { limits::SYNC_CONVERSATIONS_MAX };
+    rows as i32
+}
+
 async fn prepare(
     session: &Session,
     name: &'static str,
@@ -81,6 +89,7 @@ async fn prepare(
 ) -> Result<Statement, PrepareError> {
     let mut prepared = session.prepare(cql.replace("KS.", &format!("{keyspace}."))).await?;
     prepared.set_is_idempotent(true);
+    prepared.set_page_size(page_rows(name));
     // The columns are named in each statement and never change their type: the server need not send them each time.
     prepared.set_use_cached_result_metadata(true);
     let (seconds, failures) = (&METRICS.seconds, &METRICS.failures);
