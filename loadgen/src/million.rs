@@ -207,7 +207,9 @@ impl<S: FnMut(String)> Run<'_, S> {
     }
 
     fn judged(mut self) -> Report {
+        let last_fault = self.crowd.take_times().last_fault;
         let (hold, report) = (self.hold, &mut self.report);
+        report.faults.extend(last_fault);
         let mut fault = |is: bool, text: String| {
             if is {
                 report.faults.push(text);
