@@ -1,14 +1,18 @@
-//! How long a turn waits for a batch.
+//! How large a batch a turn takes, and how long it waits for one.
 //!
 //! While much arrives, a few microseconds of waiting turn many small batches into fewer large ones, each with one system
 //! call and one switch of the thread. While little arrives it must not cost any latency. So only after a batch is there a
-//! wait for another one nearly as large, for a bounded time; and when that time passes in vain, there is none for a while,
-//! twice as long each time.
+//! wait for another one, for a bounded time; and when that time passes in vain, there is none for a while, twice as long
+//! each time.
+//!
+//! The number that is waited for is also the most that the kernel takes out of its work list in one call, where it is
+//! above 20 (`IO_LOCAL_TW_DEFAULT_MAX`, Linux 6.13 and later). So after a full batch more is asked for: there may be more
+//! already.
 
 /// A smaller batch is not waited for.
 const BATCH_MIN: u32 = 8;
-/// A batch that is large enough.
-const BATCH_MAX: u32 = 32;
+/// A batch that is large enough: beyond it a message waits longer for the others than they save.
+const BATCH_MAX: u32 = 128;
 /// Turns without such a wait after one in vain, at first and at most.
 const REST_MIN: u32 = 4;
 const REST_MAX: u32 = 256;
@@ -36,16 +40,22 @@ impl Pace {
 
     /// A turn that waited brought so many completions.
     pub(crate) fn arrived(&mut self, completions: u32) {
-        if self.wanted > 1 && completions < self.wanted {
+        let wanted = self.wanted;
+        if wanted > 1 && completions < wanted / 2 {
             self.rest = self.next_rest;
             self.next_rest = (self.next_rest * 2).min(REST_MAX);
-        } else if self.wanted > 1 {
+        } else if wanted > 1 {
             self.next_rest = REST_MIN;
         } else {
             self.rest = self.rest.saturating_sub(1);
         }
         let is_busy = completions >= BATCH_MIN && self.rest == 0 && self.wait_us_max > 0;
-        self.wanted = if is_busy { (completions / 4 * 3).min(BATCH_MAX) } else { 1 };
+        self.wanted = match completions {
+            _ if !is_busy => 1,
+            // Full: there may have been more.
+            _ if wanted > 1 && completions >= wanted => (2 * completions).min(BATCH_MAX),
+            _ => (completions / 4 * 3).min(BATCH_MAX),
+        };
     }
 }
 
@@ -66,12 +76,22 @@ mod tests {
     }
 
     #[test]
+    fn asks_for_more_after_a_full_batch() {
+        let mut pace = Pace::new(50);
+        pace.arrived(20);
+        for (arrived, wanted) in [(15, 30), (30, 60), (60, 120), (120, BATCH_MAX), (100, 75)] {
+            pace.arrived(arrived);
+            assert_eq!(pace.next(), (wanted, 50));
+        }
+    }
+
+    #[test]
     fn rests_longer_each_time_it_waits_in_vain() {
         let mut pace = Pace::new(50);
         pace.arrived(20);
         for rest in [REST_MIN, REST_MIN * 2, REST_MIN * 4] {
             assert_eq!(pace.next(), (15, 50));
-            pace.arrived(14);
+            pace.arrived(6);
             for _ in 0..rest {
                 assert_eq!(pace.next(), (1, 0));
                 pace.arrived(20);
