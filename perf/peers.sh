@@ -16,7 +16,7 @@ here=$PWD/perf/peers
 bun_version=1.4.5
 socketify_version=0.0.31
 
-cargo build --locked --profile "$profile" -p petrel-engines
+cargo build --locked --profile "$profile" -p petrel-engines --all-features
 mkdir -p "$cache"
 servers=(--server "ring=$bin/echo-ring")
 missing=()

@@ -46,6 +46,13 @@ pub(crate) struct Client {
     latencies: Histogram<u64>,
 }
 
+/// What a connection does once its answer is there.
+#[derive(Clone, Copy)]
+enum Then {
+    Send,
+    Rest,
+}
+
 struct Connection {
     socket: TcpStream,
     /// When the message on the way was sent, or should have been.
@@ -111,7 +118,7 @@ impl Client {
             while let Some(number) = self.idle.pop_front() {
                 self.send(number, Instant::now())?;
             }
-            answers += self.take_answers(Some(PATIENCE))?;
+            answers += self.take_answers(PATIENCE, Then::Send)?;
         }
         Ok(answers)
     }
@@ -129,7 +136,7 @@ impl Client {
                 sent += 1;
                 self.send(number, begun + Duration::from_secs_f64(sent as f64 / per_second as f64))?;
             }
-            answers += self.take_answers(Some(Duration::ZERO))?;
+            answers += self.take_answers(Duration::ZERO, Then::Rest)?;
         }
         Ok(answers)
     }
@@ -146,7 +153,7 @@ impl Client {
             self.idle.clear();
             self.write(0)?;
             while self.idle.len() < self.connections.len() {
-                answers += self.take_answers(Some(PATIENCE))?;
+                answers += self.take_answers(PATIENCE, Then::Rest)?;
             }
         }
         Ok(answers)
@@ -155,7 +162,7 @@ impl Client {
     /// Waits for every answer that is due.
     pub(crate) fn settle(&mut self) -> io::Result<()> {
         while self.idle.len() < self.connections.len() {
-            self.take_answers(Some(PATIENCE))?;
+            self.take_answers(PATIENCE, Then::Rest)?;
         }
         Ok(())
     }
@@ -196,12 +203,12 @@ impl Client {
     }
 
     /// Takes what is there, or waits for it. Returns how many answers are complete.
-    fn take_answers(&mut self, wait: Option<Duration>) -> io::Result<u64> {
-        let timeout = wait.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+    fn take_answers(&mut self, wait: Duration, then: Then) -> io::Result<u64> {
+        let timeout = Timespec::try_from(wait).map_err(io::Error::other)?;
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
-        if waited? == 0 && wait == Some(PATIENCE) {
+        let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout));
+        if waited? == 0 && wait == PATIENCE {
             return Err(io::Error::new(ErrorKind::TimedOut, "the server owes answers and is silent"));
         }
         let mut answers = 0;
@@ -212,6 +219,10 @@ impl Client {
             }
             if flags.contains(epoll::EventFlags::IN) && self.read(number)? {
                 answers += 1;
+                match then {
+                    Then::Send => self.send(number as u32, Instant::now())?,
+                    Then::Rest => self.idle.push_back(number as u32),
+                }
             }
         }
         self.events = events;
@@ -238,7 +249,6 @@ impl Client {
         (connection.read, connection.written) = (0, 0);
         // Saturates: what is longer than the histogram's range is counted as its end.
         self.latencies.saturating_record(connection.since.elapsed().as_nanos() as u64);
-        self.idle.push_back(number as u32);
         Ok(true)
     }
 }
