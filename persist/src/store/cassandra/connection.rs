@@ -95,8 +95,9 @@ pub(super) async fn connect(config: &Config) -> Result<Session, NewSessionError>
         .connection_timeout(config.request_timeout)
         .keepalive_interval(LOOK_EVERY)
         .keepalive_timeout(SILENT_MAX)
-        // Tables are looked at by their names alone.
-        .fetch_schema_metadata(false)
+        // What sending to a replica takes: how the keyspace is replicated, and no columns.
+        .keyspaces_to_fetch([&config.keyspace])
+        .fetch_full_schema_metadata(false)
         .tcp_nodelay(true);
     if let Some((user, password)) = &config.credentials {
         builder = builder.user(user, password);

@@ -201,6 +201,18 @@ fn another_log_is_an_error() {
 }
 
 #[test]
+fn requests_go_to_a_replica() {
+    let keyspace = Keyspace::new();
+    let Store::Cassandra(store) = keyspace.open() else { unreachable!("it was opened there") };
+    let client = &store.client;
+    assert!(client.statements.insert_message.prepared.is_token_aware());
+    assert!(client.statements.select_head.prepared.is_token_aware());
+    // Without it the driver knows no replicas.
+    let cluster = client.connection.session().get_cluster_state();
+    assert!(cluster.get_keyspace(&keyspace.0.keyspace).is_some());
+}
+
+#[test]
 fn processes_that_start_at_once_create_one_schema() {
     let keyspace = Keyspace::new();
     std::thread::scope(|scope| {
