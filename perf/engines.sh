@@ -34,8 +34,9 @@ measure() { "$bin/petrel-engines" "$@" --json "$out/engines.json" | tee -a "$out
 } | tee "$out/engines.md"
 if [ -n "$short" ]; then
   measure echo "${servers[@]}" --rounds 15 --milliseconds 500
-  measure echo "${servers[@]}" --rounds 3 --milliseconds 500 --payload 20,128,1024,16384 --connections 100,1000
-  measure echo "${servers[@]}" --rounds 2 --milliseconds 500 --payload 20,128,1024,16384 --connections 10000
+  brief=(--milliseconds 400 --warm-up-milliseconds 200)
+  measure echo "${servers[@]}" --rounds 3 "${brief[@]}" --payload 20,128,1024,16384 --connections 100,1000
+  measure echo "${servers[@]}" --rounds 1 "${brief[@]}" --payload 20,128,1024,16384 --connections 10000
   measure echo "${servers[@]}" --rounds 3 --milliseconds 1000 --rate 1000
   measure idle "${servers[@]}" --rounds 1
   rounds=5

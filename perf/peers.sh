@@ -68,7 +68,8 @@ measure() { "$bin/petrel-engines" "$@" --json "$out/peers.json" | tee -a "$out/p
 } | tee "$out/peers.md"
 if [ -n "$short" ]; then
   measure echo "${servers[@]}" --rounds 15 --milliseconds 500
-  measure echo "${servers[@]}" --rounds 3 --milliseconds 500 --payload 20,128,1024,16384 --connections 1000
+  measure echo "${servers[@]}" --rounds 3 --milliseconds 400 --warm-up-milliseconds 200 \
+    --payload 20,128,1024,16384 --connections 1000
   measure broadcast "${servers[@]}" --rounds 5 --milliseconds 500
   measure echo "${servers[@]}" --rounds 5 --milliseconds 1000 --rate 1000
   measure idle "${servers[@]}" --rounds 1
