@@ -1,8 +1,10 @@
 //! The commit thread: takes everything that waits, writes it, syncs it once where it must be durable, receipts.
 //!
-//! While one group is written and synced the next one gathers, so groups grow with the load and nothing waits for a
-//! timer. Order of effects: written → records of `stored` and `receipts` readable and receipted → synced, if the group
-//! has a record of `uplink` or somebody waits for a sync → records of `uplink` readable and receipted.
+//! While one group is written and synced the next one gathers, so groups grow with the load. Only after a group of
+//! several packs is there a wait, shorter than a millisecond; a lone pack never waits for a timer.
+//!
+//! Order of effects: written → records of `stored` and `receipts` readable and receipted → synced, if the group has a
+//! record of `uplink` or somebody waits for a sync → records of `uplink` readable and receipted.
 //! A record of `uplink` is not shown to its reader before it is durable: persist would give it a seq that after a power
 //! cut belongs to another message.
 
@@ -28,6 +30,11 @@ use crate::{PublishError, Receipt};
 const SEGMENT_MEMORY_BYTES: u64 = BUS_SEGMENT_BYTES * 4;
 /// What a cursor counts for, so that the memtable of cursors is flushed with the journal's check before it grows large.
 const CURSOR_BYTES: u64 = 1_024;
+
+/// After a group of this many packs the next one begins [`GROUP_GAP`] after it at the earliest. Under load, more packs then
+/// share a write, a sync and the wake-ups of their publishers and readers; one is at most this much later.
+const GROUP_PACKS_BUSY: usize = 4;
+const GROUP_GAP: Duration = Duration::from_micros(800);
 
 /// The commit thread's state.
 pub(super) struct Committer {
@@ -144,6 +151,7 @@ impl Committer {
                 Health::Failed => Some(Instant::now() + Duration::from_millis(BUS_RETRY_MS)),
             };
             self.shared.queue.take(&mut self.group, deadline);
+            let (started, packs) = (Instant::now(), self.group.packs.len());
             match self.health {
                 Health::Well => self.commit(),
                 Health::Failing(again) => {
@@ -161,6 +169,11 @@ impl Committer {
             }
             if self.group.closing {
                 break;
+            }
+            if packs >= GROUP_PACKS_BUSY
+                && let Some(early) = GROUP_GAP.checked_sub(started.elapsed())
+            {
+                thread::sleep(early);
             }
         }
         self.close(keeper);
