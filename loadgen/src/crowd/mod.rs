@@ -180,8 +180,8 @@ impl Crowd {
     }
 
     /// Connects up to `clients`, or disconnects down to them, at most `per_s` a second; then waits until all are ready, or
-    /// gone. `each` is called now and then with how many are ready. Returns whether that came true within `patience` after
-    /// the last was asked.
+    /// gone. `each` is called now and then with how many are ready. Returns false where nothing changed for `patience`
+    /// before that.
     pub fn go_to(&mut self, clients: u32, per_s: f64, patience: Duration, mut each: impl FnMut(u32)) -> bool {
         const STEP: Duration = Duration::from_millis(20);
         let (from, started) = (self.wanted, Instant::now());
@@ -201,14 +201,16 @@ impl Crowd {
             each(self.ready());
             std::thread::sleep(STEP);
         }
-        let asked = Instant::now();
         let is_there = |s: &Self| {
             let missing = s.shared.counts.dropped.load(Ordering::Acquire);
             let sockets = s.shared.counts.sockets.load(Ordering::Acquire);
             s.ready() + missing >= clients && sockets <= clients
         };
+        let mut last = (self.ready(), Instant::now());
         while !is_there(self) {
-            if asked.elapsed() > patience {
+            if self.ready() != last.0 {
+                last = (self.ready(), Instant::now());
+            } else if last.1.elapsed() > patience {
                 return false;
             }
             each(self.ready());
