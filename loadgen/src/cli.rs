@@ -59,8 +59,9 @@ struct Place {
     /// The server's data folder: tokens are minted with its key instead of logging in.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// The edge's WebSocket URL, instead of the one that a login names.
-    #[arg(long, value_name = "URL")]
+    /// The edge's WebSocket URL, instead of the one that a login names. Several with commas between them: clients are spread
+    /// over them in turn, so that the two users of a pair are at different ones.
+    #[arg(long, value_name = "URL,URL")]
     edge: Option<String>,
 }
 

@@ -19,8 +19,8 @@ use crate::url::Target;
 pub struct Plan {
     /// The scenario.
     pub scenario: Scenario,
-    /// Where clients connect.
-    pub edge: Target,
+    /// Where clients connect, in turn; never empty.
+    pub edges: Vec<Target>,
     /// Users and tokens.
     pub accounts: Accounts,
     /// The places of the users.
@@ -46,7 +46,7 @@ impl Plan {
     /// A plan for the users of `accounts`.
     pub fn new(
         scenario: Scenario,
-        edge: Target,
+        edges: Vec<Target>,
         accounts: Accounts,
         starts_at_one: bool,
         nonce: u32,
@@ -64,7 +64,7 @@ impl Plan {
             ..client::Config::default()
         };
         Self {
-            edge,
+            edges,
             accounts,
             places,
             starts_at_one,

@@ -24,7 +24,7 @@ use crate::workers::{self, WorkerError};
 pub struct Options {
     /// The server's HTTP URL.
     pub http: Option<String>,
-    /// The edge's WebSocket URL, instead of the one that a login names.
+    /// The edges' WebSocket URLs, with commas between them, instead of the one that a login names.
     pub edge: Option<String>,
     /// The server's data folder, for the key that tokens are minted with.
     pub data: Option<PathBuf>,
@@ -133,7 +133,7 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError
     let (plan, edge) = plan(scenario, options)?;
     let plan = Arc::new(plan);
     let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
-    let mut view = View::new(http, plan.edge.address, options.shows_progress);
+    let mut view = View::new(http, plan.edges[0].address, options.shows_progress);
     let outcome = crew::run(&plan, &mut view)?;
     view.bar.finish_and_clear();
     let seen = Seen {
@@ -177,12 +177,12 @@ pub fn plan(scenario: Scenario, options: &Options) -> Result<(Plan, String), Run
     };
     let named = accounts.edge.clone().filter(|edge| !edge.is_empty());
     let edge = options.edge.clone().or(named).unwrap_or_else(|| EDGE_DEFAULT.to_owned());
-    let target = Target::parse(&edge, "ws://")?;
+    let edges = Target::parse_all(&edge, "ws://")?;
     let starts_at_one = has_fresh_users || options.data.is_none();
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     let threads = if options.threads == 0 { cores } else { options.threads };
     let threads = threads.min(scenario.users);
-    let mut plan = Plan::new(scenario, target, accounts, starts_at_one, nonce, threads);
+    let mut plan = Plan::new(scenario, edges, accounts, starts_at_one, nonce, threads);
     plan.first_connection = options.first_connection;
     plan.history.clone_from(&options.history);
     if plan.history.is_some() && !plan.starts_at_one {

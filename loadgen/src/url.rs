@@ -25,6 +25,11 @@ pub enum UrlError {
 }
 
 impl Target {
+    /// Of several URLs with commas between them.
+    pub fn parse_all(urls: &str, scheme: &'static str) -> Result<Vec<Self>, UrlError> {
+        urls.split(',').map(|url| Self::parse(url.trim(), scheme)).collect()
+    }
+
     /// Of a URL that begins with `scheme`, such as `ws://`. The port is 80 where there is none.
     pub fn parse(url: &str, scheme: &'static str) -> Result<Self, UrlError> {
         let rest = url.strip_prefix(scheme).ok_or_else(|| UrlError::Scheme(url.to_owned(), scheme))?;

@@ -65,7 +65,7 @@ struct Part {
 pub fn run(scenario: Scenario, options: &Options, count: u32) -> Result<Report, RunError> {
     let edge = options.edge.clone().unwrap_or_else(|| EDGE_DEFAULT.to_owned());
     let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
-    let server = Server::find(http, Target::parse(&edge, "ws://")?.address);
+    let server = Server::find(http, Target::parse_all(&edge, "ws://")?[0].address);
     let jobs = split(&scenario, options, count);
     let mut workers: Vec<Worker> = jobs.iter().map(Worker::start).collect::<Result<_, _>>()?;
     for worker in &mut workers {

@@ -71,10 +71,11 @@ impl Station {
         let devices = plan.scenario.devices;
         let token = plan.accounts.token(number / devices, number % devices, devices);
         let place = plan.first_connection + number;
-        let source = socket::source_of(plan.edge.address, place, plan.scenario.connections_per_source);
+        // Users in turn, all devices of one at the same: two users who write to each other are mostly at two edges.
+        let edge = &plan.edges[(number / devices) as usize % plan.edges.len()];
+        let source = socket::source_of(edge.address, place, plan.scenario.connections_per_source);
         let started = plan.clock.stamp();
-        let opened =
-            monoio::time::timeout(OPEN_TIMEOUT, socket::open(&plan.edge, source, &token, bytes)).await;
+        let opened = monoio::time::timeout(OPEN_TIMEOUT, socket::open(edge, source, &token, bytes)).await;
         let opened = opened.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
         let now = plan.clock.stamp();
         let mut inner = self.inner.borrow_mut();
