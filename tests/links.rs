@@ -66,9 +66,10 @@ impl World {
         let router = Router::start(config, bus.clone(), Arc::new(persists), Arc::clone(&keys));
         let router = router.expect("the router starts");
         let links = handle.clone();
-        router.connect_edges(move |calls| {
+        let edge = move |calls: &str| {
             Remote::new(&links, calls).ok().map(|remote| Arc::new(remote) as Link<EdgeCall>)
-        });
+        };
+        router.connect(edge, |_| {});
         let router_server =
             serve(&handle, anywhere(), Services { router: Some(router.link()), ..Services::default() });
         let calls = persist_server.addr().to_string();

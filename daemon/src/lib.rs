@@ -3,6 +3,8 @@
 //! The programs `petrel-edge`, `petrel-router` and `petrel-persist` are a few lines each around this crate and the
 //! service's library. Nothing here knows what the services do.
 
+#[cfg(feature = "bus")]
+pub mod bus;
 pub mod config;
 mod health;
 pub mod keys;

@@ -12,14 +12,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Documented;
-use crate::watchdog::{Watchdog, tell};
+use crate::watchdog::{self, tell};
 use crate::{BAD_START, Readiness, health};
 
 /// What a service runs in. Signals are caught from its beginning on, so that an early one ends it in order too.
 pub struct Daemon {
     runtime: Runtime,
     readiness: Readiness,
-    stopped: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
 }
 
 /// Reads the configuration and runs `serve` with it. `serve` returns when it was told to end and has, or with one line
@@ -31,7 +31,7 @@ pub fn run<T: DeserializeOwned>(
     serve: impl FnOnce(T, &Daemon) -> Result<(), String>,
 ) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn,pulsar=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,fjall=warn,lsm_tree=warn,pulsar=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -60,7 +60,7 @@ impl Daemon {
         let runtime =
             runtime.map_err(|e| format!("cannot start a thread: {e}; check the limits on threads"))?;
         let readiness = Readiness::default();
-        let (stop, stopped) = watch::channel(false);
+        let stop = watch::Sender::new(false);
         {
             let _runtime = runtime.enter();
             for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
@@ -77,7 +77,7 @@ impl Daemon {
             format!("health cannot be served at {health}: {e}; choose another address with --health")
         })?;
         tracing::info!("health, readiness and metrics at http://{addr}");
-        Ok(Self { runtime, readiness, stopped })
+        Ok(Self { runtime, readiness, stop })
     }
 
     /// Where links and short work run. Nothing that blocks.
@@ -92,7 +92,7 @@ impl Daemon {
 
     /// Runs `future` to its end, unless the service is told to end first.
     pub fn until_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let mut stopped = self.stopped.clone();
+        let mut stopped = self.stop.subscribe();
         self.runtime.block_on(async {
             tokio::select! {
                 done = future => Some(done),
@@ -112,16 +112,29 @@ impl Daemon {
 
     /// The service works: says so, and watches it, until it is told to end. `is_turning` says whether every main loop has
     /// gone round since it was asked before.
-    pub fn serve(&self, is_turning: impl Fn() -> bool + Send + 'static) -> Result<(), String> {
-        let watchdog = Watchdog::start(self.readiness.clone(), is_turning);
-        let _watchdog =
-            watchdog.map_err(|e| format!("cannot start a thread: {e}; check the limits on threads"))?;
-        tell(&[NotifyState::Ready, NotifyState::Status("serves")]);
-        tracing::info!("ready");
-        self.until_stopped(std::future::pending::<()>());
-        tell(&[NotifyState::Stopping, NotifyState::Status("drains")]);
-        tracing::info!("stopping: nothing new is taken, what is under way settles");
-        Ok(())
+    pub fn serve(&self, is_turning: impl Fn() -> bool + Send) {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let readiness = &self.readiness;
+        std::thread::scope(|scope| {
+            scope.spawn(move || watchdog::run(&ended, readiness, is_turning));
+            tell(&[NotifyState::Ready, NotifyState::Status("serves")]);
+            tracing::info!("ready");
+            self.until_stopped(std::future::pending::<()>());
+            tell(&[NotifyState::Stopping, NotifyState::Status("drains")]);
+            tracing::info!("stopping: nothing new is taken, what is under way settles");
+            drop(end);
+        });
+    }
+
+    /// Ends the service, as a signal does.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Tells whether the service is to end.
+    #[cfg(feature = "bus")]
+    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
     }
 
     /// Runs `future` to its end: for what is stopped in order.

@@ -1,7 +1,6 @@
 //! Tells systemd that the service works: only while its main loops really turn.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -11,30 +10,16 @@ use crate::Readiness;
 /// Where no watchdog is asked for, the loops are still looked at this often, for the log and `/readyz`.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Looks at the main loops until it is dropped.
-pub(crate) struct Watchdog {
-    _stop: Sender<()>,
-    _thread: JoinHandle<()>,
-}
-
-impl Watchdog {
-    /// `is_turning` says whether every main loop has gone round since it was asked before.
-    pub(crate) fn start(
-        readiness: Readiness,
-        is_turning: impl Fn() -> bool + Send + 'static,
-    ) -> std::io::Result<Self> {
-        let asked_for = sd_notify::watchdog_enabled();
-        let every = asked_for.map_or(EVERY, |limit| limit / 4);
-        let (stop, stopped) = channel();
-        let thread = thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
-            watch(&stopped, every, &readiness, is_turning, || {
-                if asked_for.is_some() {
-                    tell(&[NotifyState::Watchdog]);
-                }
-            });
-        })?;
-        Ok(Self { _stop: stop, _thread: thread })
-    }
+/// Looks at the main loops until the other end of `stopped` is dropped. `is_turning` says whether every one has gone round
+/// since it was asked before.
+pub(crate) fn run(stopped: &Receiver<()>, readiness: &Readiness, is_turning: impl Fn() -> bool) {
+    let asked_for = sd_notify::watchdog_enabled();
+    let every = asked_for.map_or(EVERY, |limit| limit / 4);
+    watch(stopped, every, readiness, is_turning, || {
+        if asked_for.is_some() {
+            tell(&[NotifyState::Watchdog]);
+        }
+    });
 }
 
 fn watch(
@@ -79,6 +64,7 @@ pub(crate) fn tell(states: &[NotifyState<'_>]) {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::mpsc::channel;
 
     use super::*;
 

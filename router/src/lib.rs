@@ -25,7 +25,7 @@ use petrel_protocol::token::Keys;
 use driver::Driver;
 use http::{App, Server};
 use routes::Routes;
-use service::{Calls, Directory};
+use service::{Calls, Directory, Others};
 
 pub use http::PasswordCost;
 
@@ -164,17 +164,16 @@ impl Router {
     }
 
     /// Edges in other processes are called on the links that `connect` makes of their addresses (host:port): attached and
-    /// detached as their leases come and go.
+    /// detached as their leases come and go. `learn` is told again and again which routers and persists live.
     ///
     /// # Panics
     /// Where it is called twice.
-    pub fn connect_edges(&self, connect: impl Fn(&str) -> Option<Link<EdgeCall>> + Send + Sync + 'static) {
-        self.directory.set_connect(Box::new(connect));
-    }
-
-    /// The routers and persists that announced themselves and live.
-    pub fn services(&self) -> Vec<ServiceAt> {
-        self.directory.routes.services(self.directory.clock.now())
+    pub fn connect(
+        &self,
+        connect: impl Fn(&str) -> Option<Link<EdgeCall>> + Send + Sync + 'static,
+        learn: impl Fn(&[ServiceAt]) + Send + Sync + 'static,
+    ) {
+        self.directory.set_others(Others { connect: Box::new(connect), learn: Box::new(learn) });
     }
 
     /// Whether the fan-out has gone round since this was asked before.
@@ -211,7 +210,7 @@ async fn tend(directory: Arc<Directory>) {
     let follow_every = Duration::from_millis(limits::LEASE_FOLLOW_MS);
     for turn in 1.. {
         tokio::time::sleep(follow_every).await;
-        directory.follow_leases();
+        directory.follow();
         if turn % (limits::LEASE_MS / limits::LEASE_FOLLOW_MS) != 0 {
             continue;
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use petrel_bus::calls::{CallError, EdgeCall, Link, Reply, RouterCall, Service};
 use petrel_protocol::calls::{
-    Claim, ClaimReply, DeliverBatch, Delivery, Kick, Lease, LeaseReply, Release, claim_reply::Outcome,
-    delivery::What,
+    Claim, ClaimReply, DeliverBatch, Delivery, Kick, Lease, LeaseReply, Release, ServiceAt,
+    claim_reply::Outcome, delivery::What,
 };
 use petrel_protocol::codes::Code;
 use petrel_protocol::fanout::Route;
@@ -25,9 +25,20 @@ pub(crate) struct Directory {
     pub(crate) clock: Clock,
     revocations: Arc<Semaphore>,
     edges: RwLock<Map<u16, Attached>>,
-    /// How edges in other processes are called.
-    connect: OnceLock<Connect>,
+    /// Other processes.
+    others: OnceLock<Others>,
 }
+
+/// How a router deals with other processes.
+pub(crate) struct Others {
+    /// How edges are called.
+    pub(crate) connect: Connect,
+    /// Who is told, again and again, which routers and persists live.
+    pub(crate) learn: Learn,
+}
+
+/// Is told which routers and persists live.
+pub(crate) type Learn = Box<dyn Fn(&[ServiceAt]) + Send + Sync>;
 
 /// Makes a link to the edge at this address (host:port). None: it cannot be one.
 pub(crate) type Connect = Box<dyn Fn(&str) -> Option<Link<EdgeCall>> + Send + Sync>;
@@ -42,19 +53,32 @@ struct Attached {
 impl Directory {
     pub(crate) fn new(routes: Routes) -> Self {
         let revocations = Arc::new(Semaphore::new(limits::REVOCATIONS_WAITING_MAX));
-        let (edges, connect) = (RwLock::default(), OnceLock::new());
-        Self { routes, clock: Clock::start(), revocations, edges, connect }
+        let (edges, others) = (RwLock::default(), OnceLock::new());
+        Self { routes, clock: Clock::start(), revocations, edges, others }
     }
 
     /// From now on edges in other processes are attached and detached as their leases come and go.
-    pub(crate) fn set_connect(&self, connect: Connect) {
-        assert!(self.connect.set(connect).is_ok(), "set once");
+    pub(crate) fn set_others(&self, others: Others) {
+        assert!(self.others.set(others).is_ok(), "set once");
+    }
+
+    /// Looks which other processes have come and gone.
+    pub(crate) fn follow(&self) {
+        METRICS.lease_age_ms.reset();
+        for lease in self.routes.leases(self.clock.now()) {
+            let edge = lease.incarnation.edge.to_string();
+            METRICS.lease_age_ms.with_label_values(&[&edge]).set(lease.age_ms as i64);
+        }
+        self.follow_leases();
+        if let Some(others) = self.others.get() {
+            (others.learn)(&self.routes.services(self.clock.now()));
+        }
     }
 
     /// Attaches the edges whose leases live, where they say that they are called there, and detaches the others. What is
     /// under way to those is answered by their links, or not at all: then they are tried until their lease is over.
-    pub(crate) fn follow_leases(&self) {
-        let Some(connect) = self.connect.get() else { return };
+    fn follow_leases(&self) {
+        let Some(Others { connect, .. }) = self.others.get() else { return };
         let live = self.routes.leases(self.clock.now());
         let mut edges = self.edges.write().unwrap_or_else(PoisonError::into_inner);
         edges.retain(|edge, attached| {
