@@ -1,12 +1,15 @@
-//! Measures the embedded log: receipts a second, their latency, CPU a pack, and what reading costs.
+//! Measures the log: receipts a second, their latency, CPU a pack, and what reading costs.
 //!
 //! ```text
 //! cargo run --release -p petrel-bus --example bench_log -- [--dir DIR] [--seconds N]
+//! cargo run --release -p petrel-bus --features pulsar --example bench_log -- \
+//!   --pulsar pulsar://127.0.0.1:6650 --admin http://127.0.0.1:8090 [--seconds N]
 //! ```
 //!
-//! A closed loop: a given number of packs is in flight, each receipt is handed to the publishing thread, which publishes
+//! The second is for the log on Pulsar, in a tenant `petrel-bench` that is left there. A closed loop: a given number of packs is in flight, each receipt is handed to the publishing thread, which publishes
 //! the next. A reader on a thread of its own reads and acknowledges everything. CPU is that of the whole process, so it
-//! includes the publishing and the reading thread. `uplink` is synced before its receipts, `stored` is not.
+//! includes the publishing and the reading thread, but not a broker. `uplink` is synced before its receipts, `stored` is
+//! not, on the embedded log.
 #![allow(clippy::print_stdout, reason = "the table is the output")]
 
 use std::path::PathBuf;
@@ -23,6 +26,8 @@ const PARTITIONS: u16 = 4;
 struct Options {
     dir: PathBuf,
     seconds: u64,
+    /// Broker and administration, for the log on Pulsar.
+    pulsar: Option<(String, String)>,
 }
 
 /// One line of the table.
@@ -41,6 +46,14 @@ fn main() {
               | CPU us a pack | CPU us an event | MiB resident |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    if options.pulsar.is_some() {
+        for (in_flight, events) in
+            [(1, 1), (8, 1), (32, 1), (128, 1), (1, 30), (8, 30), (32, 30), (1, 60), (8, 60), (32, 60)]
+        {
+            run(&options, &Run { topic: Topic::Uplink, in_flight, events, event_bytes: 200, reader: true });
+        }
+        return;
+    }
     for topic in [Topic::Uplink, Topic::Stored] {
         for (in_flight, events) in [(1, 1), (8, 1), (32, 1), (128, 1), (8, 30), (32, 30), (128, 30)] {
             run(&options, &Run { topic, in_flight, events, event_bytes: 200, reader: true });
@@ -51,17 +64,44 @@ fn main() {
 }
 
 fn options() -> Options {
-    let mut options = Options { dir: std::env::temp_dir(), seconds: 5 };
+    let mut options = Options { dir: std::env::temp_dir(), seconds: 5, pulsar: None };
+    let (mut broker, mut admin) = (None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = arguments.next().unwrap_or_else(|| panic!("{argument} needs a value"));
         match argument.as_str() {
             "--dir" => options.dir = value.into(),
             "--seconds" => options.seconds = value.parse().expect("a number of seconds"),
-            _ => panic!("unknown argument {argument}: there are --dir and --seconds"),
+            "--pulsar" => broker = Some(value),
+            "--admin" => admin = Some(value),
+            _ => panic!("unknown argument {argument}: there are --dir, --seconds, --pulsar and --admin"),
         }
     }
+    options.pulsar = broker.map(|broker| (broker, admin.expect("--pulsar needs --admin too")));
     options
+}
+
+/// An empty log. The folder is that of the embedded one.
+fn open(options: &Options) -> (Bus, Option<tempfile::TempDir>) {
+    let Some((broker, admin)) = &options.pulsar else {
+        let dir = tempfile::tempdir_in(&options.dir).expect("a folder");
+        return (Bus::embedded(dir.path(), PARTITIONS).expect("it opens"), Some(dir));
+    };
+    (open_pulsar(broker, admin), None)
+}
+
+#[cfg(feature = "pulsar")]
+fn open_pulsar(broker: &str, admin: &str) -> Bus {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
+    let namespace = format!("run-{}", now.as_nanos());
+    let config = petrel_bus::pulsar::Config::new(broker, admin, "petrel-bench", &namespace, PARTITIONS);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(Bus::pulsar(config)).expect("it opens")
+}
+
+#[cfg(not(feature = "pulsar"))]
+fn open_pulsar(_broker: &str, _admin: &str) -> Bus {
+    panic!("--pulsar needs the feature pulsar: cargo run --features pulsar")
 }
 
 /// The receipts on their way to the publishing thread.
@@ -72,8 +112,7 @@ struct Receipts {
 }
 
 fn run(options: &Options, run: &Run) {
-    let dir = tempfile::tempdir_in(&options.dir).expect("a folder");
-    let bus = Bus::embedded(dir.path(), PARTITIONS).expect("it opens");
+    let (bus, _dir) = open(options);
     let subscription = run.topic.subscriptions()[0];
     let readers: Vec<_> = if run.reader { vec![reader(&bus, run.topic, subscription)] } else { Vec::new() };
 
@@ -82,7 +121,7 @@ fn run(options: &Options, run: &Run) {
     let publisher = bus.publisher(
         run.topic,
         Arc::new(move |receipt: Receipt| {
-            receipt.outcome.expect("the disk is well");
+            receipt.outcome.expect("the log is well");
             let mut tags = sink.tags.lock().unwrap();
             tags.push(receipt.tag);
             if tags.len() == 1 {
@@ -91,6 +130,7 @@ fn run(options: &Options, run: &Run) {
         }),
     );
     let pack = Bytes::from(vec![7; run.event_bytes * run.events]);
+    warm_up(&publisher, &receipts, &pack);
     let mut sent = vec![Instant::now(); run.in_flight];
     for (tag, at) in sent.iter_mut().enumerate() {
         *at = Instant::now();
@@ -142,6 +182,18 @@ fn run(options: &Options, run: &Run) {
         latencies[packs - 1],
         per_pack / run.events as f64,
     );
+}
+
+/// One pack on each partition, so that connections and files are open.
+fn warm_up(publisher: &petrel_bus::Publisher, receipts: &Receipts, pack: &Bytes) {
+    for partition in 0..PARTITIONS {
+        publisher.publish(partition, 0, pack.clone()).expect("there is room");
+    }
+    let mut list = receipts.tags.lock().unwrap();
+    while list.len() < usize::from(PARTITIONS) {
+        list = receipts.more.wait_timeout(list, Duration::from_millis(10)).unwrap().0;
+    }
+    list.clear();
 }
 
 /// Reads and acknowledges all partitions on a thread of its own.
