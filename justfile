@@ -27,3 +27,11 @@ sim SEED *ARGS:
 # Simulate this many seeds on all cores
 sim-many COUNT *ARGS:
     cargo run --release -p petrel-simulation -- --seeds 0..{{COUNT}} {{ARGS}}
+
+# Judge a history that `petrel-loadgen run --history FILE` wrote
+judge FILE:
+    cargo run --release -p petrel-loadgen -- check {{FILE}}
+
+# An hour of load, or fewer `--minutes M`, with memory, descriptors and threads as a plot
+soak *ARGS:
+    perf/soak.sh {{ARGS}}

@@ -1,7 +1,7 @@
 //! What befalls whole processes, and the end of it.
 
 use petrel_protocol::ids::UserId;
-use petrel_protocol::topics::Topic;
+use petrel_protocol::topics::{Subscription, Topic};
 use petrel_router::routes::Memory;
 
 use super::coverage::Met;
@@ -79,6 +79,14 @@ impl World {
             Fault::LoggedInElsewhere => self.log_in_elsewhere(),
             Fault::Generation => {
                 self.log.seal();
+                for partition in 0..self.size.partitions {
+                    let (topic, reader) = (Topic::Uplink, Subscription::Persist);
+                    let (len, done) =
+                        (self.log.len(topic, partition), self.log.unacked(topic, reader, partition));
+                    self.note(About::all(), || {
+                        format!("partition {partition} is sealed at {len}, of which {done} are done")
+                    });
+                }
                 self.after(GENERATION_US, Event::LookAtGeneration);
             }
             Fault::PowerCut => self.cut_power(),

@@ -30,6 +30,7 @@ impl Power {
 impl World {
     /// What a reader has done survives everything, or will from the next sync on.
     pub(crate) fn ack_uplink(&mut self, partition: u16, position: Position) {
+        self.note(About::default(), || format!("partition {partition} is done up to {position:?}"));
         if self.power.is_at_stake && !self.is_mutated(Mutation::AckBeforeSync) {
             self.power.acks.push((partition, position));
         } else {
