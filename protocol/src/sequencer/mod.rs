@@ -288,7 +288,8 @@ impl Sequencer {
             && (ack.is_none()
                 || (!record.is_resumed && events.len() + record.events.len() <= self.config.batch_events_max))
         {
-            ack = Some(record.position);
+            // Behind the newest record there may be older ones, which were done and delivered again.
+            ack = ack.max(Some(record.position));
             self.waiting_events -= record.events.len();
             events.append(&mut record.events);
             self.waiting.pop_front();

@@ -290,3 +290,22 @@ fn a_fresh_reader_stops_looking_up_when_the_window_has_passed() {
     }
     assert_eq!(asked, [(1, 0), (0, 2)], "one head, and the keys of the event within the window");
 }
+
+#[test]
+fn a_done_record_that_comes_again_does_not_hide_the_ack_of_a_newer_one() {
+    let log = Log::one_each((1..=4).map(|n| send(1, 2, n, 10 + u64::from(n), n.into())));
+    let mut world = World::default();
+    let mut reader = Reader::new(config(), 0);
+    reader.read(&log, 1);
+    while !reader.effects.is_empty() {
+        world.step(&mut reader, 0);
+    }
+    // The first one is done, two are under way, the last waits, and all of them come again.
+    for _ in 0..3 {
+        reader.read(&log, 1);
+    }
+    reader.next = 0;
+    reader.read(&log, 4);
+    world.run(&mut reader, &log, 1);
+    assert_eq!(world.unacked(), 4, "everything is acknowledged");
+}

@@ -213,6 +213,10 @@ impl World {
         }
         let Some(last) = records.last().map(|r| r.position) else { return };
         let partition = it.partition;
+        let (next, first) = (it.next, records[0].position.entry);
+        self.note(About::default(), || {
+            format!("persist {reader} is given entries {first} to {} (then {next})", last.entry)
+        });
         if self.is_mutated(Mutation::AckUplinkBeforeEffect) {
             self.log.ack(Topic::Uplink, Subscription::Persist, partition, last);
         }
