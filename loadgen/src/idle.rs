@@ -128,7 +128,7 @@ pub(crate) fn crowd_config(
         clients,
         sections: 0,
         network: 10,
-        opening_max: 64,
+        opening_max: 16,
     })
 }
 
