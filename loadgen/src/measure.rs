@@ -201,8 +201,9 @@ pub struct Counts {
     pub recalls: (u64, u64),
     /// Messages of other runs.
     pub foreign: u64,
-    /// An ack 1 that came after a higher status, of a send that was sent several times.
-    pub late_receipts: u64,
+    /// Statuses that came after a higher one where that may be: the ack 1 of a send that was sent several times, and what
+    /// an edge tells that has forgotten the higher one, or never knew it.
+    pub late_statuses: u64,
     /// Connections that were opened, and that were lost unasked.
     pub connections: (u64, u64),
     /// Attempts to connect that failed.
@@ -224,7 +225,7 @@ impl Counts {
         self.recalls.0 += other.recalls.0;
         self.recalls.1 += other.recalls.1;
         self.foreign += other.foreign;
-        self.late_receipts += other.late_receipts;
+        self.late_statuses += other.late_statuses;
         self.connections.0 += other.connections.0;
         self.connections.1 += other.connections.1;
         self.connect_failures += other.connect_failures;

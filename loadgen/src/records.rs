@@ -28,6 +28,8 @@ pub struct Sent {
     pub resends: u16,
     /// The highest status known.
     pub status: i8,
+    /// When that was told, and how many statuses its sender had been told by then.
+    pub told: (Stamp, u32),
     /// What else is known.
     pub marks: Marks,
     /// The code of the refusal that ended it, or 0.

@@ -268,11 +268,11 @@ impl Report {
         }
         writeln!(
             text,
-            "raw: {} duplicates, {} out of order, {} resent, {} late receipts; recalls {}/{}",
+            "raw: {} duplicates, {} out of order, {} resent, {} late statuses; recalls {}/{}",
             counts.duplicates,
             counts.out_of_order,
             counts.resent,
-            counts.late_receipts,
+            counts.late_statuses,
             counts.recalls.1,
             counts.recalls.0,
         )?;

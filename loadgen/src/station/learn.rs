@@ -5,6 +5,7 @@ use petrel_protocol::codes::Code;
 use petrel_protocol::ids::UserId;
 use petrel_protocol::packets::{C2cMsgPush, status};
 use petrel_protocol::websocket::{Opcode, encode_frame};
+use petrel_simulation::check::{STATUS_TOLD_MAX, STATUS_TOLD_US};
 
 use super::{Inner, Link, Slot};
 use crate::content::{MessageRef, Origin};
@@ -237,9 +238,11 @@ impl Inner {
 
     fn status(&mut self, d: usize, at: Stamp, id: &ClientMsgId, seq: u64, now: i32) {
         self.last_news = at;
-        let device = self.devices[d].number;
+        let (number, upgraded_at) = (self.devices[d].number, self.devices[d].upgraded_at);
+        self.devices[d].told += 1;
+        let told = self.devices[d].told;
         let Some(sent) = self.own(id) else { return };
-        if sent.device != device {
+        if sent.device != number {
             // Another device of the sender, with statuses of its own.
             return;
         }
@@ -248,7 +251,11 @@ impl Inner {
             sent.marks.set(Marks::FAILED);
             return;
         }
-        sent.status = before.max(now) as i8;
+        let (told_at, told_before) = sent.told;
+        if now >= before {
+            sent.status = now as i8;
+            sent.told = (at, told);
+        }
         let is_named_twice = seq != 0 && sent.seq != 0 && sent.seq != seq;
         let first_seq = sent.seq;
         if seq != 0 && sent.seq == 0 {
@@ -256,6 +263,10 @@ impl Inner {
         }
         // Each attempt may get its own ack 1, and the first attempt's statuses may be ahead of it.
         let is_late_receipt = now == status::ACCEPTED && sent.resends > 0;
+        // The edge's promise that statuses rise holds on one connection, for those that it told lately.
+        let is_promised = told_at >= upgraded_at
+            && at.us_since(told_at) < STATUS_TOLD_US
+            && ((told - told_before) as usize) < STATUS_TOLD_MAX;
         let is_first_delivery = now >= status::DELIVERED && !sent.delivered.is_set();
         let (intended, was_offline) = (sent.intended, before == status::OFFLINE);
         if is_first_delivery {
@@ -264,8 +275,8 @@ impl Inner {
         if is_first_delivery && !was_offline && self.devices[d].closing_at < intended {
             self.measures.time(Timed::EndToEnd, at.us_since(intended));
         }
-        if now < before && is_late_receipt {
-            self.measures.counts.late_receipts += 1;
+        if now < before && (is_late_receipt || !is_promised) {
+            self.measures.counts.late_statuses += 1;
         } else if now < before {
             self.fault(d, at, FaultKind::StatusFell, Some(id), format!("status {now} after {before}"));
         }
@@ -392,6 +403,7 @@ impl Inner {
             transmissions: (0, 0),
             resends: 0,
             status: 0,
+            told: (Stamp::NEVER, 0),
             marks: Marks::default(),
             refusal: 0,
         });

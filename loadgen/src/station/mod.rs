@@ -116,6 +116,8 @@ struct Device {
     upgraded_at: Stamp,
     ready_at: Stamp,
     closing_at: Stamp,
+    /// Statuses that it was told.
+    told: u32,
     /// Frames to write.
     egress: Vec<u8>,
     /// An emptied buffer, kept for its memory.
@@ -159,6 +161,7 @@ impl Device {
             hold_until: Stamp::NEVER,
             failures: 0,
             upgraded_at: Stamp::NEVER,
+            told: 0,
             ready_at: Stamp::NEVER,
             closing_at: Stamp::NEVER,
             egress: Vec::new(),

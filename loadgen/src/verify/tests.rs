@@ -21,6 +21,7 @@ fn clean() -> Facts {
         transmissions: (index + 1, index + 1),
         resends: 0,
         status: 3,
+        told: (Stamp(100 * index + 30), index + 1),
         marks: Marks::default(),
         refusal: 0,
     };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Rule, Verdict, Violation};
+use super::{Rule, STATUS_TOLD_MAX, STATUS_TOLD_US, Verdict, Violation};
 use crate::history::{Content, Device, Entry, Id, What};
 
 #[derive(Debug, Default)]
@@ -113,10 +113,6 @@ pub(super) enum Row {
 /// What is pushed as it happens may be behind what is stored by this much: an edge that is gone holds router up until its
 /// epoch is over.
 const BEHIND_US: u64 = 10_000_000;
-/// An edge remembers the last statuses that it told, at least this many, and for this long after the last of them: a device that comes
-/// online long after another one has read a message may say that it has got it.
-const TOLD_MAX: usize = 16;
-const TOLD_US: u64 = 2_000_000;
 
 /// The status of a message that the log refused, and of one that it took.
 const FAILED: i32 = -1;
@@ -189,8 +185,9 @@ impl Judge {
                 // Each attempt may be answered, and a reader that was slow learns late and all at once.
                 let is_late_receipt =
                     status == ACCEPTED && self.sends.get(&id).is_some_and(|sent| sent.is_resent);
-                let is_fresh =
-                    at_us < known.at_us + TOLD_US && told < known.number + TOLD_MAX && !is_late_receipt;
+                let is_fresh = at_us < known.at_us + STATUS_TOLD_US
+                    && told < known.number + STATUS_TOLD_MAX
+                    && !is_late_receipt;
                 if status >= known.status {
                     *known = Told { status, at_us, number: told };
                 } else if is_fresh {

@@ -11,6 +11,13 @@ pub use violation::{Rule, Violation};
 use crate::history::{Entry, History};
 use judge::Judge;
 
+/// On one connection, an edge remembers the latest statuses that it told: at least this many, and for [`STATUS_TOLD_US`]
+/// after the last of them. So long they only rise. A device that comes online long after another one has read a message
+/// may say that it has got it, and so may one after a restart; a sender keeps the highest.
+pub const STATUS_TOLD_MAX: usize = 16;
+/// For how long, microseconds.
+pub const STATUS_TOLD_US: u64 = 2_000_000;
+
 /// What a history without a violation held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
