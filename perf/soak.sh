@@ -7,7 +7,8 @@
 # Leaves DIR/soak.csv and DIR/soak.svg (default: target/soak). A message takes about 1 kB of history while it runs, and the
 # judge as much memory.
 # Flat means: the median of the last fifth of the load is at most a tenth and 16 MiB (memory), 16 (descriptors) or none
-# (threads) above the median of its middle fifth. Exit code 1: a violation, or not flat.
+# (threads) above the median of its middle fifth. Memory is judged from 20 minutes on: before, the log's segments and the
+# store's tables in memory are still filling up to their bounds. Exit code 1: a violation, or not flat.
 set -euo pipefail
 minutes=60 rate=200 out=
 while [ $# -gt 0 ]; do
@@ -39,12 +40,11 @@ TOML
 
 # Seconds since the start, resident KiB, descriptors, threads, KiB of data.
 sample() {
-  local started=$SECONDS
-  while [ -r "/proc/$server/status" ]; do
-    echo "$((SECONDS - started)),$(awk '/^VmRSS/ { rss = $2 } /^Threads/ { threads = $2 } END { print rss "," threads }' \
-      "/proc/$server/status"),$(find "/proc/$server/fd" -mindepth 1 2>/dev/null | wc -l),$(du -sk "$data" 2>/dev/null | cut -f1)"
+  local started=$SECONDS resident threads
+  while read -r resident threads < <(awk '/^VmRSS/ { rss = $2 } /^Threads/ { print rss, $2 }' "/proc/$server/status" 2>/dev/null); do
+    echo "$((SECONDS - started)),$resident,$(find "/proc/$server/fd" -mindepth 1 2>/dev/null | wc -l),$threads,$(du -sk "$data" 2>/dev/null | cut -f1)"
     sleep 1
-  done | awk -F, 'NF == 5 && $2 { print $1 "," $2 "," $4 "," $3 "," $5; fflush() }'
+  done
 }
 
 build
@@ -81,9 +81,10 @@ awk -F, -v seconds="$seconds" '
       middle = median(int(count * 0.4), int(count * 0.6), c)
       last = median(int(count * 0.8), count, c)
       max = middle * (1 + share[c]) + more[c]
-      verdict = last <= max ? "flat" : "NOT FLAT"
+      is_judged = c > 2 || seconds >= 1200
+      verdict = !is_judged ? "too early to judge" : last <= max ? "flat" : "NOT FLAT"
       printf "%s: %d in the middle, %d at the end: %s\n", name[c], middle, last, verdict
-      if (last > max) failed = 1
+      if (is_judged && last > max) failed = 1
     }
     exit failed
   }' "$out/soak.csv" || code=1
