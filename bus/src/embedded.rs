@@ -44,7 +44,7 @@ use self::queue::{Pending, Queue};
 use self::shared::Shared;
 use self::store::{Store, StoreError};
 use crate::metrics::METRICS;
-use crate::{OnReceipt, OpenError, PublishError, SubscribeError};
+use crate::{OnReceipt, OpenError, PublishError};
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -118,19 +118,15 @@ impl Log {
         Publisher { shared: Arc::clone(&self.shared), topic, on_receipt }
     }
 
+    /// This topic has this partition and this subscription. None where the log is closed, or cannot be read.
     pub(crate) fn subscribe(
         &self,
         topic: Topic,
         subscription: Subscription,
         partition: u16,
-    ) -> Result<Consumer, SubscribeError> {
-        let partitions = self.partitions();
-        if partition >= partitions {
-            return Err(SubscribeError::NoSuchPartition { partition, partitions });
-        }
-        let slot = topic.subscriptions().iter().position(|&known| known == subscription);
-        let slot = slot.ok_or(SubscribeError::NoSuchSubscription(topic, subscription))?;
-        Consumer::new(Arc::clone(&self.shared), topic, slot, partition).ok_or(SubscribeError::Unavailable)
+    ) -> Option<Consumer> {
+        let slot = topic.subscriptions().iter().position(|&known| known == subscription)?;
+        Consumer::new(Arc::clone(&self.shared), topic, slot, partition)
     }
 
     pub(crate) fn sync(&self) -> Result<(), PublishError> {

@@ -93,11 +93,19 @@ impl Bus {
         subscription: Subscription,
         partition: u16,
     ) -> Result<Consumer, SubscribeError> {
-        match self {
+        let partitions = self.partitions();
+        if partition >= partitions {
+            return Err(SubscribeError::NoSuchPartition { partition, partitions });
+        }
+        if !topic.subscriptions().contains(&subscription) {
+            return Err(SubscribeError::NoSuchSubscription(topic, subscription));
+        }
+        let consumer = match self {
             Self::Embedded(log) => log.subscribe(topic, subscription, partition).map(Consumer::Embedded),
             #[cfg(feature = "pulsar")]
             Self::Pulsar(log) => log.subscribe(topic, subscription, partition).map(Consumer::Pulsar),
-        }
+        };
+        consumer.ok_or(SubscribeError::Unavailable)
     }
 
     /// Returns when everything written so far, acknowledgements included, is on disk. Blocks.

@@ -41,7 +41,7 @@ pub use self::consumer::Consumer;
 use self::shared::Shared;
 use self::side::Sides;
 use crate::metrics::METRICS;
-use crate::{OnReceipt, OpenError, PublishError, SubscribeError};
+use crate::{OnReceipt, OpenError, PublishError};
 
 /// An open log. It is closed when this is dropped; publishers and consumers do not keep it open.
 pub struct Log {
@@ -80,20 +80,14 @@ impl Log {
         Publisher { shared: Arc::clone(&self.shared), topic, on_receipt }
     }
 
+    /// This topic has this partition and this subscription. None where the log is closed.
     pub(crate) fn subscribe(
         &self,
         topic: Topic,
         subscription: Subscription,
         partition: u16,
-    ) -> Result<Consumer, SubscribeError> {
-        let partitions = self.partitions();
-        if partition >= partitions {
-            return Err(SubscribeError::NoSuchPartition { partition, partitions });
-        }
-        if !topic.subscriptions().contains(&subscription) {
-            return Err(SubscribeError::NoSuchSubscription(topic, subscription));
-        }
-        Consumer::new(&self.shared, topic, subscription, partition).ok_or(SubscribeError::Unavailable)
+    ) -> Option<Consumer> {
+        Consumer::new(&self.shared, topic, subscription, partition)
     }
 
     /// Waits until everything that was published is receipted: a receipt is durable. Acknowledgements are not waited
