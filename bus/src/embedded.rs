@@ -16,7 +16,6 @@ mod commit;
 mod consumer;
 mod folder;
 mod house;
-mod journal;
 mod metrics;
 mod partition;
 mod queue;
@@ -24,7 +23,6 @@ mod shared;
 mod store;
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
@@ -44,7 +42,7 @@ use self::queue::{Pending, Queue};
 use self::shared::Shared;
 use self::store::{Store, StoreError};
 use crate::metrics::METRICS;
-use crate::{OnReceipt, OpenError, PublishError};
+use crate::{OnReceipt, OpenError, PublishError, recovery};
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -152,23 +150,10 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 
 /// Opens the folder's database, mended where a power cut tore its journal.
 fn open_store(folder: &Folder) -> Result<Store, OpenError> {
-    let refuse = |error: StoreError| folder.refuse(&error);
-    let io = |error: io::Error| folder.refuse(&StoreError::Disk(error.into()));
-    let path = folder.database().map_err(io)?;
-    let torn = match Store::open(&path, folder.partitions) {
-        Err(StoreError::Disk(torn @ fjall::Error::JournalRecovery(_))) => StoreError::Disk(torn),
-        opened => return opened.map_err(refuse),
-    };
-    // Where the newest journal is whole, an older one is broken: that was synced, so it is not a torn end.
-    let cut = journal::mend(&path, &folder.dir).map_err(io)?.ok_or_else(|| refuse(torn))?;
-    tracing::error!(
-        "the journal of the log in {} was torn, as a power cut leaves what was not synced. Its last {} bytes were not \
-         receipted as durable; they are kept in {}, which can be deleted",
-        folder.dir.display(),
-        cut.bytes,
-        cut.kept_in.display(),
-    );
-    Store::open(&path, folder.partitions).map_err(refuse)
+    let path = folder.database();
+    let is_torn = |error: &StoreError| matches!(error, StoreError::Disk(fjall::Error::JournalRecovery(_)));
+    let opened = recovery::open(&path, &folder.dir, || Store::open(&path, folder.partitions), is_torn);
+    opened.map_err(|error| folder.refuse(&error))
 }
 
 impl Drop for Log {

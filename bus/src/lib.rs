@@ -12,6 +12,7 @@ mod health;
 mod metrics;
 #[cfg(feature = "pulsar")]
 pub mod pulsar;
+pub mod recovery;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -100,8 +100,14 @@ fn a_place_that_is_no_folder_is_refused() {
 fn a_creation_that_was_cut_short_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     Bus::embedded(dir.path(), 4).unwrap().close();
-    // fjall writes `version` last; without it the rest is what a kill in its creation leaves.
-    fs::remove_file(dir.path().join("fjall/version")).unwrap();
+    // fjall writes `version` before the first keyspace; without both the rest is what a kill in its creation leaves.
+    let database = dir.path().join("fjall");
+    let (keyspaces, aside) = (database.join("keyspaces"), dir.path().join("aside"));
+    fs::remove_file(database.join("version")).unwrap();
+    assert!(Bus::embedded(dir.path(), 4).is_err(), "what holds keyspaces is not removed");
+    assert!(fs::read_dir(&keyspaces).unwrap().count() > 1);
+    fs::rename(&keyspaces, &aside).unwrap();
+    fs::create_dir(&keyspaces).unwrap();
     let bus = Bus::embedded(dir.path(), 4).unwrap();
     assert_eq!(Publishing::new(&bus, Topic::Uplink).put(0, "x").entry, 0);
 }

@@ -414,7 +414,7 @@ impl Committer {
     fn reopen(&mut self) -> Result<(), StoreError> {
         let mut place = self.shared.store.write().expect("no holder panics");
         *place = None;
-        let path = self.shared.folder.database().map_err(fjall::Error::Io)?;
+        let path = self.shared.folder.database();
         let store = place.insert(Store::open(&path, self.shared.folder.partitions)?);
         store.probe()?;
         let mut logs = Vec::new();

@@ -65,14 +65,9 @@ impl Folder {
         Ok(Self { dir: dir.to_owned(), partitions, generation, generation_id, lock })
     }
 
-    /// The database's folder. One whose creation was cut short is removed first: nothing was ever written to it.
-    pub(super) fn database(&self) -> io::Result<PathBuf> {
-        let path = database(&self.dir);
-        // fjall writes this file last when it creates a database, and refuses a folder that has only the others.
-        if path.exists() && !path.join("version").exists() {
-            fs::remove_dir_all(&path)?;
-        }
-        Ok(path)
+    /// The database's folder.
+    pub(super) fn database(&self) -> PathBuf {
+        database(&self.dir)
     }
 
     /// Why the log cannot be opened, with the mend.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fjall::{Database, OwnedWriteBatch, PersistMode, Slice};
+use petrel_bus::recovery;
 use petrel_protocol::calls::Account;
 use petrel_protocol::ids::{ConversationId, Device, UserId};
 use petrel_protocol::limits;
@@ -59,7 +60,9 @@ const META_SNOWFLAKE: &str = "snowflake";
 
 impl Embedded {
     pub(super) fn open(dir: &Path, belongs: &Belongs) -> Result<Self, StartError> {
-        let tables = Tables::open(dir).map_err(|error| cannot_open(dir, &error))?;
+        let is_torn = |error: &fjall::Error| matches!(error, fjall::Error::JournalRecovery(_));
+        let tables = recovery::open(dir, dir, || Tables::open(dir), is_torn);
+        let tables = tables.map_err(|error| cannot_open(dir, &error))?;
         let store = Self(Arc::new(tables));
         store.check(dir, belongs)?;
         let read = store.0.read_seqs();

@@ -1,8 +1,11 @@
 //! The store with the machine that writes it: reopened at any time, and with rows that somebody damaged.
 
+use std::collections::HashSet;
+use std::fs;
+
 use bytes::Bytes;
 use petrel_protocol::ids::{Position, UserId};
-use petrel_protocol::sequencer::Batch;
+use petrel_protocol::sequencer::{Batch, DeadLetter, Fault};
 
 use super::*;
 use crate::store::Store;
@@ -113,16 +116,105 @@ fn writes_again_end_the_same_as_the_store_gives_them_back() {
     writes_again_end_the_same(&open(dirs[0].path()), &|| open(dirs[1].path()));
 }
 
+fn dead_letter(partition: u16, bytes: Bytes) -> Batch {
+    let (position, fault) = (Position::default(), Fault::Undecodable);
+    Batch { dead_letters: vec![DeadLetter { partition, position, fault, bytes }], ..Batch::default() }
+}
+
 #[test]
 fn dead_letters_of_two_partitions_do_not_meet() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    let mut dead = Batch::default();
     for partition in 0..2 {
-        let fault = petrel_protocol::sequencer::Fault::Undecodable;
-        let (position, bytes) = (Position::default(), Bytes::from_static(b"?"));
-        dead.dead_letters.push(petrel_protocol::sequencer::DeadLetter { partition, position, fault, bytes });
+        store.commit(&[Arc::new(dead_letter(partition, Bytes::from_static(b"?")))]).unwrap();
     }
-    store.commit(&[Arc::new(dead)]).unwrap();
     assert_eq!(embedded(&store).dead_letters.keyspace.iter().count(), 2);
+}
+
+/// What a power cut does to the journal from some byte on.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    /// The file ends there.
+    Cut,
+    /// Nothing was written from there on.
+    Zeroes,
+    /// One block was not written, what follows was.
+    Hole,
+}
+
+/// The journal's bytes up to the last that is not zero.
+fn journal(dir: &Path) -> Vec<u8> {
+    let mut journal = fs::read(dir.join("0.jnl")).unwrap();
+    journal.truncate(journal.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
+    journal
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to.join(entry.file_name()));
+        } else if entry.file_name() != "0.jnl" {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_power_cut_takes_only_what_was_not_synced() {
+    let (log, original) = (log(), tempfile::tempdir().unwrap());
+    let store = open(original.path());
+    run(&store, &log[..log.len() / 2], usize::MAX);
+    store.sync().unwrap();
+    let synced = journal(original.path()).len();
+    let synced_rows = dump(&store);
+    run(&store, &log, usize::MAX);
+    let small = journal(original.path()).len();
+    // Rows of several blocks: there a hole is within a row, and the rest of its batch looks whole.
+    for number in 0..4 {
+        store.commit(&[Arc::new(dead_letter(number, vec![7; 5_000].into()))]).unwrap();
+    }
+    let (whole, expected) = (journal(original.path()), dump(&store));
+    assert!(small > synced + 10_000 && whole.len() > small + 20_000, "the tail is in the journal");
+    for damage in [Damage::Cut, Damage::Zeroes, Damage::Hole] {
+        for at in [synced, synced + 9_001, small, small + 1_000, small + 12_000] {
+            let mut journal = whole.clone();
+            match damage {
+                Damage::Cut => journal.truncate(at),
+                Damage::Zeroes => journal[at..].fill(0),
+                Damage::Hole => {
+                    let end = journal.len().min(at + 512);
+                    journal[at..end].fill(0);
+                }
+            }
+            let dir = tempfile::tempdir().unwrap();
+            copy_folder(original.path(), dir.path());
+            fs::write(dir.path().join("0.jnl"), journal).unwrap();
+            let store = Store::embedded(dir.path(), &belongs(GENERATION));
+            let store = store.unwrap_or_else(|error| panic!("{damage:?} at {at}: {error}"));
+            // Heads may have moved on.
+            let kept: HashSet<_> = dump(&store).into_iter().map(|(table, key, _)| (table, key)).collect();
+            let is_kept = |(table, key, _): &(_, Vec<u8>, _)| kept.contains(&(*table, key.clone()));
+            assert!(synced_rows.iter().all(is_kept), "{damage:?} at {at}");
+            // The log has what is not there.
+            run(&store, &log, usize::MAX);
+            assert!(dump(&store) == expected, "{damage:?} at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_creation_that_was_cut_short_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("keyspaces")).unwrap();
+    for file in ["lock", "0.jnl", "version"] {
+        fs::write(dir.path().join(file), "").unwrap();
+    }
+    drop(open(dir.path()));
+    let foreign = tempfile::tempdir().unwrap();
+    fs::write(foreign.path().join("0.jnl"), "").unwrap();
+    fs::write(foreign.path().join("letters"), "dear").unwrap();
+    assert!(Store::embedded(foreign.path(), &belongs(GENERATION)).is_err());
+    assert_eq!(fs::read(foreign.path().join("letters")).unwrap(), b"dear", "what is not ours is left alone");
 }

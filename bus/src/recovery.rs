@@ -1,8 +1,9 @@
-//! Mends a journal that a power cut left torn.
+//! Makes good what a crash leaves of a fjall database, before it is opened.
 //!
-//! What was not synced when the power went may be on disk in part: a block is missing and a later one is there. fjall
-//! takes a journal that just ends, but refuses one whose last batches have such a hole, though nobody was promised them.
-//! This cuts the newest journal before its first broken batch, and keeps what it cuts off in a file.
+//! - A kill while a database is created leaves a folder that fjall refuses for ever. Nothing was written to it yet.
+//! - What was not synced when the power went may be on disk in part: a block is missing and a later one is there. fjall
+//!   takes a journal that just ends, but refuses one whose last batches have such a hole, though nobody was promised
+//!   them. The newest journal is cut before its first broken batch, and what is cut off is kept in a file.
 //!
 //! It reads fjall's journal of format 3 (`fjall::journal::entry`): batches of `1 count:u32 seqno:u64`, then `count` times
 //! `2 type:u8 compression:u8 keyspace:u64 key_length:u16 length:u32 stored_length:u32 key value` or `4 keyspace:u64`, then
@@ -15,15 +16,61 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8] = b"FJL\x03";
+/// What fjall makes before it writes the file `version`, which says that the database is there.
+const MADE_FIRST: [&str; 4] = ["lock", "keyspaces", "0.jnl", "version"];
+
+/// Opens the database in this folder by `open`, and mends first what a crash left of it. What is cut off its journal is
+/// kept in the folder `keep_in`.
+pub fn open<T, E: From<fjall::Error>>(
+    database: &Path,
+    keep_in: &Path,
+    open: impl Fn() -> Result<T, E>,
+    is_torn: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    clear_unfinished(database).map_err(fjall::Error::from)?;
+    let torn = match open() {
+        Err(error) if is_torn(&error) => error,
+        opened => return opened,
+    };
+    // Where the newest journal is whole, an older one is broken: that was synced, so it is not a torn end.
+    let cut = mend_journal(database, keep_in).map_err(fjall::Error::from)?.ok_or(torn)?;
+    tracing::error!(
+        "the journal in {} was torn, as a power cut leaves what was not synced. Its last {} bytes were not promised to \
+         anybody; they are kept in {}, which can be deleted",
+        database.display(),
+        cut.bytes,
+        cut.kept_in.display(),
+    );
+    open()
+}
+
+/// Removes a database whose creation was cut short. A folder in which there is anything else is left as it is.
+fn clear_unfinished(database: &Path) -> io::Result<()> {
+    let version = fs::metadata(database.join("version")).map_or(0, |version| version.len());
+    if version != 0 || !database.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(database)? {
+        if !MADE_FIRST.iter().any(|made| entry.as_ref().is_ok_and(|entry| entry.file_name() == *made)) {
+            return Ok(());
+        }
+    }
+    // The first keyspace is made after the version.
+    let keyspaces = database.join("keyspaces");
+    if keyspaces.exists() && fs::read_dir(keyspaces)?.next().is_some() {
+        return Ok(());
+    }
+    fs::remove_dir_all(database)
+}
 
 /// What was cut off.
-pub(super) struct Cut {
-    pub(super) bytes: u64,
-    pub(super) kept_in: PathBuf,
+struct Cut {
+    bytes: u64,
+    kept_in: PathBuf,
 }
 
 /// Cuts the newest journal of the database before its first broken batch. None where it has none.
-pub(super) fn mend(database: &Path, keep_in: &Path) -> io::Result<Option<Cut>> {
+fn mend_journal(database: &Path, keep_in: &Path) -> io::Result<Option<Cut>> {
     let mut newest: Option<(u64, PathBuf)> = None;
     for entry in fs::read_dir(database)? {
         let path = entry?.path();
@@ -49,8 +96,8 @@ pub(super) fn mend(database: &Path, keep_in: &Path) -> io::Result<Option<Cut>> {
     Ok(Some(Cut { bytes: last as u64 + 1, kept_in }))
 }
 
-/// The length of the batches at the journal's start that are whole.
-fn whole_batches(journal: &[u8]) -> usize {
+/// The length in bytes of the batches at the journal's start that are whole.
+pub fn whole_batches(journal: &[u8]) -> usize {
     let mut rest = journal;
     while let Some(after) = after_batch(rest) {
         rest = after;
