@@ -1,10 +1,10 @@
 //! The data folder: its format, its keys.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use petrel_bus::durable;
 use petrel_protocol::token::Keys;
 
 /// The format that this version writes. A folder of a newer one is not touched.
@@ -25,7 +25,7 @@ impl DataFolder {
         match fs::read_to_string(&file) {
             Ok(text) => check_format(&text, dir)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::write(&file, format!("{FORMAT}\n")).map_err(|e| {
+                durable::replace(&file, &format!("{FORMAT}\n"), 0o644).map_err(|e| {
                     format!("cannot write in the data folder {name}: {e}; choose another with --data")
                 })?;
             }
@@ -61,21 +61,12 @@ impl DataFolder {
                 let mut secret = [0; 32];
                 getrandom::fill(&mut secret).map_err(|e| format!("no randomness for the token key: {e}"))?;
                 let keys = Keys::with_new_key("k1", secret);
-                self.write_secret(&file, &keys.to_json()).map_err(|e| format!("cannot write {name}: {e}"))?;
+                durable::replace(&file, &keys.to_json(), 0o600)
+                    .map_err(|e| format!("cannot write {name}: {e}"))?;
                 Ok(keys)
             }
             Err(e) => Err(format!("cannot read {name}: {e}")),
         }
-    }
-
-    /// Written whole or not at all, so that a kill in the middle leaves no half file.
-    fn write_secret(&self, file: &Path, text: &str) -> io::Result<()> {
-        let next = file.with_extension("next");
-        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-        out.write_all(text.as_bytes())?;
-        out.sync_all()?;
-        fs::rename(&next, file)?;
-        fs::File::open(&self.dir)?.sync_all()
     }
 }
 

@@ -4,6 +4,7 @@
 //! within a partition, by one active reader for each subscription; acknowledging comes after the effect.
 
 pub mod calls;
+pub mod durable;
 pub mod embedded;
 #[cfg(feature = "grpc")]
 pub mod grpc;

@@ -4,13 +4,13 @@
 //! replaced in three steps, each carried everywhere and followed by a restart of the services, one after the other: `add`
 //! (all verify with the new key), `use` (routers sign with it), and, when the tokens of the old one have expired, `remove`.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
+use petrel_bus::durable;
 use petrel_protocol::token::Keys;
 use serde_json::{Value, json};
 
@@ -149,23 +149,12 @@ fn fresh(taken: &[String]) -> Result<(String, Value), String> {
     Ok((id, keys))
 }
 
-/// Writes the file whole or not at all, for its owner alone.
+/// Writes the file whole or not at all, for its owner alone; where there is one, for whom it was: services may read it as
+/// members of its group.
 fn store(file: &Path, keys: &Value) -> Result<(), String> {
     let text = keys.to_string();
     Keys::from_json(&text).map_err(|e| e.to_string())?;
-    write(file, &text).map_err(|e| format!("cannot write {}: {e}", file.display()))
-}
-
-fn write(file: &Path, text: &str) -> io::Result<()> {
-    let next = file.with_extension("next");
-    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    if let Ok(before) = fs::metadata(file) {
-        // The services may read it as members of its group.
-        fs::set_permissions(&next, before.permissions())?;
-    }
-    fs::rename(&next, file)
+    durable::replace(file, &text, 0o600).map_err(|e| format!("cannot write {}: {e}", file.display()))
 }
 
 #[cfg(test)]

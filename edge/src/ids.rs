@@ -3,12 +3,13 @@
 //! The generator's high-water mark is on disk ahead of its use, so that an edge that restarts with a clock that stepped
 //! back gives no id twice.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use petrel_bus::durable;
 use petrel_protocol::snowflake::Snowflake;
 
 /// Ids that a shard takes at a time.
@@ -82,14 +83,7 @@ impl IdSource {
     /// Moves the mark on disk ahead of the clock, where that is due.
     pub(crate) fn store_mark(&self, now_ms: u64) -> io::Result<()> {
         let Some(mark_ms) = lock(&self.generator).mark_to_store(now_ms) else { return Ok(()) };
-        let next = self.file.with_extension("next");
-        let mut file = File::create(&next)?;
-        writeln!(file, "{mark_ms}")?;
-        file.sync_data()?;
-        fs::rename(&next, &self.file)?;
-        if let Some(folder) = self.file.parent() {
-            File::open(folder)?.sync_all()?;
-        }
+        durable::replace(&self.file, &format!("{mark_ms}\n"), 0o644)?;
         lock(&self.generator).reserve_until(mark_ms);
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::store::StoreError;
-use crate::OpenError;
+use crate::{OpenError, durable};
 
 /// The format that this version writes. A higher one cannot be read.
 const FORMAT: u32 = 1;
@@ -40,7 +40,7 @@ impl Folder {
             let hex = u128::from_be_bytes(id);
             let text =
                 format!("format {FORMAT}\ngeneration {generation}\npartitions {partitions}\nid {hex:032x}\n");
-            write_durably(&path, &text).map_err(failed)?;
+            durable::replace(&path, &text, 0o644).map_err(failed)?;
             Ok((generation, id))
         };
         let (generation, generation_id) = match fs::read_to_string(&path) {
@@ -170,14 +170,4 @@ fn unreadable(dir: &Path, why: &str) -> OpenError {
         "the log in {} cannot be read: {why}; restore the folder from a copy, or move it away to start an empty log",
         dir.display(),
     ))
-}
-
-/// Writes a file so that after a power cut it is there whole or not at all.
-fn write_durably(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(path.parent().expect("a file in a folder"))?.sync_all()
 }
