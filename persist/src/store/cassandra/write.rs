@@ -11,9 +11,11 @@ use petrel_protocol::limits;
 use petrel_protocol::sequencer::{
     Batch, DeadLetter, Head, KeyId, KeyRow, Member, MessageRow, Outcome, Recall, RowBody,
 };
+use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch as Statements, BatchType};
 
 use super::metrics::METRICS;
+use super::statements::Statement;
 use super::{Cassandra, Client, PAUSE_MAX};
 use crate::status::STORE;
 use crate::store::{CursorId, KnownHead, StoreError, keys};
@@ -217,15 +219,7 @@ impl Client {
             )),
             RowBody::Recall(_) => None,
         });
-        let values: Vec<_> = values.collect();
-        if let [values] = &values[..] {
-            return self.execute(statement, values).await.map(drop);
-        }
-        let mut batch = Statements::new(BatchType::Unlogged);
-        (0..values.len()).for_each(|_| batch.append_statement(statement.prepared.clone()));
-        batch.set_is_idempotent(true);
-        let session = self.connection.session();
-        self.measured(statement, session.batch(&batch, values)).await.map(drop)
+        self.batch(statement, values.collect()).await
     }
 
     async fn write_recall_row(&self, row: &MessageRow) -> Result<(), StoreError> {
@@ -295,7 +289,11 @@ impl Client {
             let device = id.device.map_or(0, |device| device as i32);
             (*seq as i64, *seq as i64, id.user.0 as i64, device, &conversation[..])
         });
-        let values: Vec<_> = values.collect();
+        self.batch(statement, values.collect()).await
+    }
+
+    /// One statement with each of these values, which are all of one partition.
+    async fn batch<V: SerializeRow>(&self, statement: &Statement, values: Vec<V>) -> Result<(), StoreError> {
         if let [values] = &values[..] {
             return self.execute(statement, values).await.map(drop);
         }
