@@ -48,6 +48,17 @@ fn accept(world: &World, sends: std::ops::Range<u64>) {
     }
 }
 
+/// A server, and a persist on it that has accepted the first half.
+fn half_accepted() -> (MutexGuard<'static, ()>, Server, Place, World) {
+    let turn = turn();
+    let server = Server::new();
+    server.start();
+    let place = Place::at(server.node());
+    let world = World::start(&place);
+    accept(&world, HALVES[0].clone());
+    (turn, server, place, world)
+}
+
 /// Reads what is published until all of it came once, and compares it with what the store gives back.
 fn each_is_there_once_and_in_order(world: &mut World) {
     let is_last = |event: &Stored, peer| event.seq == SENDS && event.conversation.unwrap().b == peer;
@@ -108,12 +119,7 @@ fn a_server_that_is_absent_at_the_start_is_waited_for() {
 
 #[test]
 fn a_server_killed_in_mid_write_leaves_rows_as_if_written_once() {
-    let _turn = turn();
-    let server = Server::new();
-    server.start();
-    let place = Place::at(server.node());
-    let mut world = World::start(&place);
-    accept(&world, HALVES[0].clone());
+    let (_turn, server, _place, mut world) = half_accepted();
     server.kill();
     accept(&world, HALVES[1].clone());
     until("it says that it waits", || is_waiting(&world));
@@ -125,12 +131,7 @@ fn a_server_killed_in_mid_write_leaves_rows_as_if_written_once() {
 
 #[test]
 fn a_server_that_does_not_answer_for_a_while_is_waited_for() {
-    let _turn = turn();
-    let server = Server::new();
-    server.start();
-    let place = Place::at(server.node());
-    let mut world = World::start(&place);
-    accept(&world, HALVES[0].clone());
+    let (_turn, server, _place, mut world) = half_accepted();
     server.pause();
     accept(&world, HALVES[1].clone());
     until("it says that it waits", || is_waiting(&world));
@@ -144,12 +145,7 @@ fn a_server_that_does_not_answer_for_a_while_is_waited_for() {
 
 #[test]
 fn persist_stops_during_an_outage_and_its_successor_does_the_rest() {
-    let _turn = turn();
-    let server = Server::new();
-    server.start();
-    let place = Place::at(server.node());
-    let world = World::start(&place);
-    accept(&world, HALVES[0].clone());
+    let (_turn, server, place, world) = half_accepted();
     server.pause();
     accept(&world, HALVES[1].clone());
     until("it says that it waits", || is_waiting(&world));
