@@ -11,17 +11,12 @@ cassandra_ports() { echo "$CASSANDRA_PORT $CASSANDRA_STORAGE_PORT"; }
 cassandra_memory_mb() { echo $(($(megabytes "$CASSANDRA_HEAP") + $(megabytes "$CASSANDRA_DIRECT") + 200)); }
 cassandra_address() { echo "127.0.0.1:$CASSANDRA_PORT"; }
 
-cassandra_tools() {
-  need_java Cassandra
-  [ -d "$cassandra_jars" ] || need mvn maven "downloading Cassandra"
-}
+cassandra_tools() { need_download_tools Cassandra "$cassandra_jars"; }
 
 cassandra_fetch() {
   [ ! -d "$cassandra_jars" ] || return 0
-  say "downloading Cassandra $cassandra_version (about 70 MB)"
-  need_room_mb 300
   local new=$cassandra_jars.new
-  rm -rf "$new"
+  begin_download "Cassandra $cassandra_version (about 70 MB)" 300 "$new"
   # Without the natives of other systems.
   maven copy-dependencies -f "$here/cassandra.pom.xml" -DincludeScope=runtime -DoutputDirectory="$new" \
     -DexcludeClassifiers=osx-x86_64,osx-aarch_64,windows-x86_64,linux-riscv64 \

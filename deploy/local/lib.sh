@@ -160,6 +160,20 @@ megabytes() {
 
 # --- downloads
 
+# need_download_tools NAME FOLDER: what runs it, and what downloads it where FOLDER is not there yet.
+need_download_tools() {
+  need_java "$1"
+  [ -d "$2" ] || need mvn maven "downloading $1"
+}
+
+# begin_download WHAT MEGABYTES FOLDER: room for it, and an empty folder.
+begin_download() {
+  say "downloading $1"
+  need_room_mb "$2"
+  rm -rf "$3"
+  mkdir -p "$3"
+}
+
 need_room_mb() {
   local available
   mkdir -p "$cache_dir"

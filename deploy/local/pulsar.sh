@@ -14,18 +14,12 @@ pulsar_ports() { echo "$PULSAR_PORT $PULSAR_ADMIN_PORT $PULSAR_BOOKIE_PORT"; }
 pulsar_memory_mb() { echo $(($(megabytes "$PULSAR_HEAP") + $(megabytes "$PULSAR_DIRECT") + 200)); }
 pulsar_address() { echo "pulsar://127.0.0.1:$PULSAR_PORT, admin http://127.0.0.1:$PULSAR_ADMIN_PORT"; }
 
-pulsar_tools() {
-  need_java Pulsar
-  [ -d "$pulsar_home" ] || need mvn maven "downloading Pulsar"
-}
+pulsar_tools() { need_download_tools Pulsar "$pulsar_home"; }
 
 pulsar_fetch() {
   [ ! -d "$pulsar_home" ] || return 0
-  say "downloading Pulsar $pulsar_version (245 MB)"
-  need_room_mb 1000
   local new=$cache_dir/pulsar.new
-  rm -rf "$new"
-  mkdir -p "$new"
+  begin_download "Pulsar $pulsar_version (245 MB)" 1000 "$new"
   maven copy -Dartifact="org.apache.pulsar:pulsar-server-distribution:$pulsar_version:tar.gz:bin" -DoutputDirectory="$new"
   (cd "$new" && echo "$pulsar_sha512  $pulsar_archive" | sha512sum --check --strict --quiet >&2) ||
     die "$new/$pulsar_archive is not the one whose SHA-512 stands in deploy/local/pulsar.sh"
