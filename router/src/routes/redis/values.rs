@@ -65,7 +65,7 @@ pub(super) fn read_lease(field: &str, value: &str, now_ms: u64) -> Option<Held> 
     let mut parts = value.splitn(9, '|');
     let epoch = parts.next()?.parse().ok()?;
     let renewed_ms: u64 = parts.next()?.parse().ok()?;
-    let is_live = parts.next()? == "live" && now_ms < renewed_ms + limits::LEASE_MS;
+    let is_live = parts.next()? == "live" && now_ms < renewed_ms.saturating_add(limits::LEASE_MS);
     let _server = parts.next()?;
     let held = Held {
         incarnation: Incarnation { edge, epoch },
@@ -83,7 +83,7 @@ pub(super) fn read_lease(field: &str, value: &str, now_ms: u64) -> Option<Held> 
 pub(super) fn read_service(field: &str, value: &str, now_ms: u64) -> Option<ServiceAt> {
     let (kind, id) = field.strip_prefix("service:")?.split_once(':')?;
     let (renewed_ms, calls) = value.split_once('|')?;
-    let until_ms = renewed_ms.parse::<u64>().ok()? + limits::LEASE_MS;
+    let until_ms = renewed_ms.parse::<u64>().ok()?.saturating_add(limits::LEASE_MS);
     let at = ServiceAt { kind: kind.parse().ok()?, id: id.parse().ok()?, calls: calls.to_owned() };
     (now_ms < until_ms).then_some(at)
 }
@@ -144,5 +144,8 @@ mod tests {
             assert_eq!(read_lease("edge:70000", value, 0), None, "{value}");
         }
         assert_eq!(read_service("service:1", "1|x", 0), None);
+        let never = u64::MAX;
+        assert!(read_lease("edge:1", &format!("1|{never}|live|s|0|9|0|c|u"), 0).is_some());
+        assert!(read_service("service:1:1", &format!("{never}|c"), 0).is_some());
     }
 }
