@@ -84,7 +84,8 @@ impl Documented {
         let text = std::fs::read_to_string(file)
             .map_err(|e| format!("cannot read {name}: {e}; give another file with --config"))?;
         let told: Table = text.parse().map_err(|e: toml::de::Error| {
-            let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let before = e.span().map_or("", |span| text.get(..span.start).unwrap_or(&text));
+            let line = 1 + before.matches('\n').count();
             format!("{name}, line {line}: {}", e.message().replace('\n', " "))
         })?;
         for (key, value) in told {
@@ -95,6 +96,9 @@ impl Documented {
                         *known.ok_or_else(|| self.unknown(&name, &format!("{key}.{inner}")))? = value;
                     }
                 }
+                (Some(Value::Table(_)), _) => {
+                    return Err(format!("{name}: `{key}` is a table: write its keys below a line [{key}]"));
+                }
                 (Some(below), value) => *below = value,
                 (None, _) => return Err(self.unknown(&name, &key)),
             }
@@ -103,6 +107,7 @@ impl Documented {
     }
 
     fn unknown(&self, file: &dyn std::fmt::Display, key: &str) -> String {
+        let key = key.escape_debug();
         format!(
             "{file}: there is no key `{key}`; deploy/config/{} has all of them: remove or correct it",
             self.file()
@@ -276,6 +281,8 @@ mod tests {
         assert!(unknown.contains("`shard`") && unknown.contains("deploy/config/test.toml"), "{unknown}");
         assert!(error("[log]\nuri = \"y\"").contains("`log.uri`"));
         assert!(error("shards = 3\nlisten = ").contains("line 2"));
+        assert!(error("log = 1").contains("`log` is a table"));
+        assert!(error("\"a\\nb\" = 1").contains("`a\\nb`"));
         assert!(error("listen = \"everywhere\"").contains("deploy/config/test.toml"));
         let error = read(&["--shards", "many"]).expect_err("refused");
         assert!(
