@@ -28,6 +28,9 @@ use store::{Belongs, Store};
 pub use status::Status;
 #[cfg(feature = "cassandra")]
 pub use store::cassandra::config as cassandra;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use store::fuzzing;
 
 /// How persist runs.
 #[derive(Debug, Clone)]

@@ -28,6 +28,9 @@ use routes::Routes;
 use service::{Calls, Directory, Others};
 
 pub use http::PasswordCost;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use http::fuzzing;
 
 /// How a router runs.
 #[derive(Clone, Debug)]

@@ -9,6 +9,8 @@
 //! have had its effect. The stream is neither encrypted nor authenticated: it belongs on a private network.
 
 mod discovery;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod metrics;
 mod outbox;
 mod pool;

@@ -4,6 +4,8 @@
 #[cfg(feature = "cassandra")]
 pub(crate) mod cassandra;
 mod embedded;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod keys;
 mod rows;
 #[cfg(test)]

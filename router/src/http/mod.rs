@@ -3,6 +3,8 @@
 mod accounts;
 mod attempts;
 mod body;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod passwords;
 mod problem;
 mod server;

@@ -1,0 +1,135 @@
+//! Whatever a power cut leaves of a journal behind what was synced, the database opens again, with a prefix of what was
+//! written that holds all that was synced; and what is written then survives the next start.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode};
+use petrel_bus::recovery;
+
+/// The first bytes choose what was synced and the damage. Each of the next is the size of a row. From a zero on they are
+/// what stands in the journal instead.
+pub(crate) fn check(bytes: &[u8]) {
+    check_whole_batches(bytes);
+    let [synced, cut, kind, rest @ ..] = bytes else { return };
+    let (sizes, noise) = rest.split_at(rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len()).min(24));
+    let folder = Folder::new();
+    let original = folder.0.join("original");
+    let database = Database::builder(&original).worker_threads(1).manual_journal_persist(true).open();
+    let database = database.expect("a database");
+    let rows = keyspace(&database);
+    let synced = usize::from(*synced) % (sizes.len() + 1);
+    let mut durable = journal(&original).len();
+    for (index, &size) in sizes.iter().enumerate() {
+        rows.insert([index as u8], row(index, size)).expect("written");
+        // Sizes are multiples, so that rows cross blocks.
+        if index + 1 == synced {
+            database.persist(PersistMode::SyncData).expect("synced");
+            durable = journal(&original).len();
+        }
+    }
+    database.persist(PersistMode::Buffer).expect("flushed");
+    let mut torn = journal(&original);
+    let at = durable + usize::from(*cut) * (torn.len() - durable) / 255;
+    match kind & 3 {
+        0 => torn.truncate(at),
+        1 => torn[at..].fill(0),
+        2 => {
+            let end = torn.len().min(at + 512);
+            torn[at..end].fill(0);
+        }
+        _ => {
+            let end = torn.len().min(at + noise.len());
+            torn[at..end].copy_from_slice(&noise[..end - at]);
+        }
+    }
+    let copy = folder.0.join("copy");
+    copy_folder(&original, &copy);
+    fs::write(copy.join("0.jnl"), torn).expect("written");
+    // Noise may happen to be a batch; a power cut does not make one.
+    check_opens(&copy, &folder.0, synced, sizes, kind & 3 == 3);
+}
+
+fn check_whole_batches(bytes: &[u8]) {
+    let whole = recovery::whole_batches(bytes);
+    assert_eq!(recovery::whole_batches(&bytes[..whole]), whole);
+}
+
+fn check_opens(copy: &Path, keep_in: &Path, synced: usize, sizes: &[u8], is_noise: bool) {
+    let mut kept = None;
+    for start in 0..2 {
+        let open = || Database::builder(copy).worker_threads(1).open();
+        let is_torn = |error: &Error| matches!(error, Error::JournalRecovery(_));
+        let database = match recovery::open(copy, keep_in, open, is_torn) {
+            Ok(database) => database,
+            Err(error) if is_noise && start == 0 => return assert!(!error.to_string().is_empty()),
+            Err(error) => panic!("{error}"),
+        };
+        let rows = keyspace(&database);
+        let count = (0..sizes.len()).take_while(|&index| is_there(&rows, index, sizes[index])).count();
+        assert!(count >= synced, "{count} of {synced} rows that were synced");
+        assert_eq!(*kept.get_or_insert(count), count, "the same at each start");
+        let beyond = (count..sizes.len()).any(|index| is_there(&rows, index, sizes[index]));
+        assert!(!beyond, "what is there is a prefix");
+        let is_written = rows.get("more").expect("it can be read").is_some();
+        assert_eq!(is_written, start > 0);
+        rows.insert("more", "more").expect("it can be written");
+    }
+}
+
+fn is_there(rows: &Keyspace, index: usize, size: u8) -> bool {
+    let found = rows.get([index as u8]).expect("it can be read");
+    assert!(found.as_ref().is_none_or(|found| **found == row(index, size)[..]), "no row is half there");
+    found.is_some()
+}
+
+fn row(index: usize, size: u8) -> Vec<u8> {
+    vec![index as u8 | 1; usize::from(size) * 16]
+}
+
+fn keyspace(database: &Database) -> Keyspace {
+    let options = || KeyspaceCreateOptions::default().manual_journal_persist(true);
+    database.keyspace("rows", options).expect("a keyspace")
+}
+
+/// The journal's bytes up to the last that is not zero. It is made with its full length, of which little is used here.
+fn journal(database: &Path) -> Vec<u8> {
+    let mut journal = Vec::new();
+    let file = File::open(database.join("0.jnl")).expect("a journal");
+    file.take(1 << 20).read_to_end(&mut journal).expect("it can be read");
+    journal.truncate(journal.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
+    journal
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &to.join(entry.file_name()));
+        } else if entry.file_name() != "0.jnl" {
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
+        }
+    }
+}
+
+/// A folder in memory where there is one, which goes with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(base.join(format!("petrel-fuzz-torn-{}-{number}", std::process::id())))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

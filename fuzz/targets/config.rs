@@ -1,0 +1,7 @@
+#![no_main]
+//! See `properties/config.rs`.
+
+#[path = "../properties/config.rs"]
+mod config;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| config::check(bytes));
