@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::up::key_of;
+use super::sent::key_of;
 use super::window::{Kind, Shown};
 use super::{Output, Outputs, Phase, Session, Shared};
 use crate::calls::{Own, Push, delivery::What};

@@ -6,6 +6,7 @@
 mod live;
 mod outputs;
 mod route;
+mod sent;
 mod sync;
 mod up;
 mod window;
@@ -178,13 +179,13 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct Work {
     /// Sends that the bus has not receipted.
-    publishing: up::Publishing,
+    publishing: sent::Publishing,
     /// Sends that were given to the bus and did not come back as stored.
     unstored: usize,
     /// Conversations in which a send has an unknown outcome, by the send's id.
-    held: Vec<up::Held>,
+    held: Vec<sent::Held>,
     /// Highest statuses of this session's latest own messages, so that a lower one is not sent after a higher one.
-    statuses: up::Statuses,
+    statuses: sent::Statuses,
     /// Pushed and not yet acknowledged, or acknowledged and not yet published.
     window: Window,
     sync: sync::Progress,
@@ -386,7 +387,5 @@ fn silent_ms(now: Now, heard: u32) -> u64 {
     u64::from(quarters(now).wrapping_sub(heard)) * 250
 }
 
-#[cfg(test)]
-mod route_tests;
 #[cfg(test)]
 mod tests;
