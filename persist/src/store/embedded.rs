@@ -3,6 +3,8 @@
 //! One process holds the folder's lock, so there is one writer, and write timestamps are kept but decide nothing: what
 //! makes a late write harmless elsewhere is here that a batch is written with its heads, or not at all.
 
+mod accounts;
+mod meta;
 mod seqs;
 mod table;
 
@@ -11,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fjall::{Database, OwnedWriteBatch, PersistMode, Slice};
 use petrel_bus::recovery;
-use petrel_protocol::calls::Account;
 use petrel_protocol::ids::{ConversationId, Device, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::sequencer::{Batch, Head, Key, KeyId, KeyRow, Loaded, Loads, RowBody, Target};
@@ -20,7 +21,7 @@ use self::seqs::{Known, Seqs};
 use self::table::{Kind, Table};
 use super::keys::{self, Part};
 use super::rows::{self, Encoder};
-use super::{Belongs, CursorId, FORMAT, KnownHead, ShownRow, StoreError};
+use super::{Belongs, CursorId, KnownHead, ShownRow, StoreError};
 use crate::StartError;
 
 /// A handle on the folder.
@@ -53,11 +54,6 @@ struct Tables {
 /// each of them first.
 const ROWS_BY_KEY_MAX: u64 = 4;
 
-const META_FORMAT: &str = "format";
-const META_GENERATION: &str = "generation";
-const META_GENERATION_ID: [&str; 2] = ["generation id, first half", "generation id, second half"];
-const META_SNOWFLAKE: &str = "snowflake";
-
 impl Embedded {
     pub(super) fn open(dir: &Path, belongs: &Belongs) -> Result<Self, StartError> {
         let is_torn = |error: &fjall::Error| matches!(error, fjall::Error::JournalRecovery(_));
@@ -68,54 +64,6 @@ impl Embedded {
         let read = store.0.read_seqs();
         read.map_err(|error| StartError(format!("cannot open the store in {}: {error}", dir.display())))?;
         Ok(store)
-    }
-
-    /// Compares the folder's format and log, or writes them where it is new.
-    fn check(&self, dir: &Path, belongs: &Belongs) -> Result<(), StartError> {
-        let failed =
-            |error: StoreError| StartError(format!("cannot open the store in {}: {error}", dir.display()));
-        let dir = dir.display();
-        let (high, low) = belongs.generation_id.split_at(8);
-        let id = [high, low].map(|half| u64::from_be_bytes(half.try_into().expect("8 bytes")));
-        match self.meta(META_FORMAT).map_err(failed)? {
-            None => {
-                self.set_meta(META_GENERATION, u64::from(belongs.generation)).map_err(failed)?;
-                self.set_meta(META_GENERATION_ID[0], id[0]).map_err(failed)?;
-                self.set_meta(META_GENERATION_ID[1], id[1]).map_err(failed)?;
-                self.set_meta(META_FORMAT, u64::from(FORMAT)).map_err(failed)?;
-                return self.sync().map_err(failed);
-            }
-            Some(format) if format > u64::from(FORMAT) => {
-                return Err(StartError(format!(
-                    "the store in {dir} has format {format}, this version reads up to {FORMAT}: start the newer version \
-                     of Petrel that wrote it, or restore a backup of before"
-                )));
-            }
-            Some(format) if format < u64::from(FORMAT) => {
-                return Err(StartError(format!(
-                    "the store in {dir} has format {format}, which this version does not read: start the version of \
-                     Petrel that wrote it, or start with an empty data folder"
-                )));
-            }
-            Some(_) => {}
-        }
-        let number = self.meta(META_GENERATION).map_err(failed)?.unwrap_or(0);
-        let mut written = Vec::new();
-        for (name, half) in META_GENERATION_ID.into_iter().zip(id) {
-            // A folder of a version that knew no ids takes that of its bus.
-            let half =
-                self.meta(name).map_err(failed)?.map_or_else(|| self.set_meta(name, half).map(|()| half), Ok);
-            written.extend_from_slice(&half.map_err(failed)?.to_be_bytes());
-        }
-        if number != u64::from(belongs.generation) || written != belongs.generation_id {
-            return Err(StartError(belongs.mismatch(
-                &format!("the store in {dir}"),
-                "restore the folder of the bus that belongs to it, or start with an empty data folder",
-                number as u32,
-                &written,
-            )));
-        }
-        Ok(())
     }
 
     pub(super) fn load(&self, loads: &Loads) -> Result<Loaded, StoreError> {
@@ -378,88 +326,8 @@ impl Embedded {
         self.key(&KeyId { conversation, key: Key::Message(msg_id) })
     }
 
-    pub(super) fn create_account(&self, account: &Account, time_ms: u64) -> Result<bool, StoreError> {
-        let tables = &*self.0;
-        let _claiming = self.claim();
-        if tables.account_names.keyspace.contains_key(&account.username)? {
-            return Ok(false);
-        }
-        let mut encoder = Encoder::default();
-        let mut batch = self.batch(2);
-        tables.accounts.insert(
-            &mut batch,
-            keys::user(UserId(account.user)),
-            encoder.account(account, time_ms),
-        );
-        tables.account_names.insert(&mut batch, account.username.as_str(), encoder.number(account.user));
-        self.write(batch)?;
-        Ok(true)
-    }
-
-    pub(super) fn find_account(&self, username: &str) -> Result<Option<Account>, StoreError> {
-        let tables = &*self.0;
-        if username.is_empty() {
-            // No key is.
-            return Ok(None);
-        }
-        let Some(user) = tables.account_names.get(username.as_bytes(), rows::number)? else {
-            return Ok(None);
-        };
-        let key = keys::user(UserId(user));
-        let Some(mut account) = tables.accounts.get(&key, |row| rows::account(UserId(user), row))? else {
-            return Err(tables.accounts.damaged(&key, "its username is there, and the row is not"));
-        };
-        account.token_version = self.token_version(UserId(user))?;
-        Ok(Some(account))
-    }
-
-    fn token_version(&self, user: UserId) -> Result<u32, StoreError> {
-        let version = self.0.token_versions.get(&keys::user(user), rows::number)?;
-        Ok(version.unwrap_or(0) as u32)
-    }
-
-    pub(super) fn raise_token_version(&self, user: UserId) -> Result<u32, StoreError> {
-        let _claiming = self.claim();
-        let version = self.token_version(user)?.wrapping_add(1);
-        let mut batch = self.batch(1);
-        let row = u64::from(version);
-        self.0.token_versions.insert(&mut batch, keys::user(user), Encoder::default().number(row));
-        self.write(batch)?;
-        Ok(version)
-    }
-
-    /// One process holds the folder, so the worker makes no difference.
-    pub(super) fn snowflake_mark(&self, _worker: u16) -> Result<u64, StoreError> {
-        Ok(self.meta(META_SNOWFLAKE)?.unwrap_or(0))
-    }
-
-    pub(super) fn move_snowflake_mark(
-        &self,
-        worker: u16,
-        from_ms: u64,
-        to_ms: u64,
-    ) -> Result<Option<u64>, StoreError> {
-        let _claiming = self.claim();
-        let mark_ms = self.snowflake_mark(worker)?;
-        if mark_ms != from_ms {
-            return Ok(Some(mark_ms));
-        }
-        self.set_meta(META_SNOWFLAKE, to_ms)?;
-        Ok(None)
-    }
-
     fn claim(&self) -> MutexGuard<'_, ()> {
         self.0.claiming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn meta(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        self.0.meta.get(name.as_bytes(), rows::number)
-    }
-
-    fn set_meta(&self, name: &str, number: u64) -> Result<(), StoreError> {
-        let mut batch = self.batch(1);
-        self.0.meta.insert(&mut batch, name, Encoder::default().number(number));
-        self.write(batch)
     }
 }
 

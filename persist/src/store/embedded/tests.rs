@@ -7,11 +7,12 @@ use bytes::Bytes;
 use petrel_protocol::ids::{Position, UserId};
 use petrel_protocol::sequencer::{Batch, DeadLetter, Fault};
 
+use super::meta::META_FORMAT;
 use super::*;
-use crate::store::Store;
 use crate::store::tests::{
     GENERATION, belongs, keeps_users_and_devices_apart, log, pair, run, writes_again_end_the_same,
 };
+use crate::store::{FORMAT, Store};
 
 fn open(dir: &Path) -> Store {
     Store::embedded(dir, &belongs(GENERATION)).unwrap()
