@@ -1,5 +1,8 @@
 //! What a thread remembers of each message, for the judgement at the end. Compact: a run may have millions.
 
+use petrel_protocol::packets::status;
+use petrel_simulation::check::{STATUS_TOLD_MAX, STATUS_TOLD_US};
+
 use crate::content::MessageRef;
 use crate::stamp::Stamp;
 
@@ -34,6 +37,53 @@ pub struct Sent {
     pub marks: Marks,
     /// The code of the refusal that ended it, or 0.
     pub refusal: i16,
+}
+
+/// A status that is lower than one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fall {
+    /// The highest before.
+    pub from: i32,
+    /// The edge had promised that it does not happen.
+    pub is_broken_promise: bool,
+}
+
+impl Sent {
+    /// Takes a status for the first word of a delivery, where it is. From when to count, unless the receiver was told to
+    /// be away before.
+    pub fn take_delivery(&mut self, now: i32, at: Stamp) -> Option<Stamp> {
+        if now < status::DELIVERED || self.delivered.is_set() {
+            return None;
+        }
+        self.delivered = at;
+        (i32::from(self.status) != status::OFFLINE).then_some(self.intended)
+    }
+
+    /// Takes a status, the `told`-th that its sender is told, on a connection that began at `upgraded_at`.
+    pub fn take_status(&mut self, now: i32, at: Stamp, told: u32, upgraded_at: Stamp) -> Option<Fall> {
+        let from = i32::from(self.status);
+        if now >= from {
+            self.status = now as i8;
+            self.told = (at, told);
+            return None;
+        }
+        // Each attempt may get its own ack 1, and the first attempt's statuses may be ahead of it.
+        let is_late_receipt = now == status::ACCEPTED && self.resends > 0;
+        // The edge's promise that statuses rise holds on one connection, for those that it told lately.
+        let (told_at, told_before) = self.told;
+        let is_promised = told_at >= upgraded_at
+            && at.us_since(told_at) < STATUS_TOLD_US
+            && ((told - told_before) as usize) < STATUS_TOLD_MAX;
+        Some(Fall { from, is_broken_promise: is_promised && !is_late_receipt })
+    }
+
+    /// Takes the seq that is named, 0 where none is. The one that was named before, where it is another.
+    pub fn take_seq(&mut self, seq: u64) -> Option<u64> {
+        if self.seq == 0 {
+            self.seq = seq;
+        }
+        (seq != 0 && self.seq != seq).then_some(self.seq)
+    }
 }
 
 /// Facts about a sent message.

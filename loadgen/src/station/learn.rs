@@ -5,7 +5,6 @@ use petrel_protocol::codes::Code;
 use petrel_protocol::ids::UserId;
 use petrel_protocol::packets::{C2cMsgPush, status};
 use petrel_protocol::websocket::{Opcode, encode_frame};
-use petrel_simulation::check::{STATUS_TOLD_MAX, STATUS_TOLD_US};
 
 use super::{Inner, Link, Slot};
 use crate::content::{MessageRef, Origin};
@@ -241,47 +240,28 @@ impl Inner {
         let (number, upgraded_at) = (self.devices[d].number, self.devices[d].upgraded_at);
         self.devices[d].told += 1;
         let told = self.devices[d].told;
-        let Some(sent) = self.own(id) else { return };
-        if sent.device != number {
-            // Another device of the sender, with statuses of its own.
-            return;
-        }
-        let before = i32::from(sent.status);
+        // Another device of the sender has statuses of its own.
+        let Some(sent) = self.own(id).filter(|sent| sent.device == number) else { return };
         if now == status::FAILED {
             sent.marks.set(Marks::FAILED);
             return;
         }
-        let (told_at, told_before) = sent.told;
-        if now >= before {
-            sent.status = now as i8;
-            sent.told = (at, told);
-        }
-        let is_named_twice = seq != 0 && sent.seq != 0 && sent.seq != seq;
-        let first_seq = sent.seq;
-        if seq != 0 && sent.seq == 0 {
-            sent.seq = seq;
-        }
-        // Each attempt may get its own ack 1, and the first attempt's statuses may be ahead of it.
-        let is_late_receipt = now == status::ACCEPTED && sent.resends > 0;
-        // The edge's promise that statuses rise holds on one connection, for those that it told lately.
-        let is_promised = told_at >= upgraded_at
-            && at.us_since(told_at) < STATUS_TOLD_US
-            && ((told - told_before) as usize) < STATUS_TOLD_MAX;
-        let is_first_delivery = now >= status::DELIVERED && !sent.delivered.is_set();
-        let (intended, was_offline) = (sent.intended, before == status::OFFLINE);
-        if is_first_delivery {
-            sent.delivered = at;
-        }
-        if is_first_delivery && !was_offline && self.devices[d].closing_at < intended {
+        let delivered_since = sent.take_delivery(now, at);
+        let fall = sent.take_status(now, at, told, upgraded_at);
+        let other_seq = sent.take_seq(seq);
+        if let Some(intended) = delivered_since.filter(|intended| self.devices[d].closing_at < *intended) {
             self.measures.time(Timed::EndToEnd, at.us_since(intended));
         }
-        if now < before && (is_late_receipt || !is_promised) {
-            self.measures.counts.late_statuses += 1;
-        } else if now < before {
-            self.fault(d, at, FaultKind::StatusFell, Some(id), format!("status {now} after {before}"));
+        match fall {
+            None => {}
+            Some(fall) if fall.is_broken_promise => {
+                let detail = format!("status {now} after {}", fall.from);
+                self.fault(d, at, FaultKind::StatusFell, Some(id), detail);
+            }
+            Some(_) => self.measures.counts.late_statuses += 1,
         }
-        if is_named_twice {
-            let detail = format!("its seq was {first_seq} and is now {seq}");
+        if let Some(other) = other_seq {
+            let detail = format!("its seq was {other} and is now {seq}");
             self.fault(d, at, FaultKind::Nonsense, Some(id), detail);
         }
     }
