@@ -31,7 +31,7 @@ impl Fields {
                 StatusCode::PAYLOAD_TOO_LARGE => Problem::body_too_large(),
                 _ => Problem::broken_body(),
             })?;
-        serde_json::from_slice(&body).map(Self).map_err(|e| Problem::bad_json(&e.to_string()))
+        serde_json::from_slice(&body).map(Self).map_err(|e| Problem::bad_json(&e))
     }
 
     pub(crate) fn username(&self) -> Result<&str, Problem> {

@@ -29,7 +29,9 @@ impl Problem {
         self
     }
 
-    pub(crate) fn bad_json(what: &str) -> Self {
+    pub(crate) fn bad_json(error: &serde_json::Error) -> Self {
+        // Of another kind of value the parser's words repeat the whole of it.
+        let what = if error.is_data() { "it is another kind of value".to_owned() } else { error.to_string() };
         Self::new(StatusCode::BAD_REQUEST, "bad_json", format!("the body must be one JSON object: {what}"))
     }
 
