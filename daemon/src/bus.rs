@@ -17,7 +17,7 @@ use crate::Daemon;
 /// The table `[pulsar]`, which is documented in each service's file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "the documented files say what each key means")]
+#[expect(missing_docs, reason = "the documented files say what each key means")]
 pub struct Pulsar {
     pub broker: String,
     pub admin: String,

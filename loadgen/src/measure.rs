@@ -61,7 +61,7 @@ impl Default for Latency {
 
 /// The numbers of one histogram, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Percentiles {
     pub count: u64,
     pub p50: f64,

@@ -37,7 +37,7 @@ pub struct Hold {
 
 /// What was seen. Memory of the kernel is of both ends, which are on one machine.
 #[derive(Clone, Debug, Default, serde::Serialize)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Report {
     pub connections: u32,
     pub sections: u32,
@@ -66,7 +66,7 @@ pub struct Report {
 
 /// After a part of the connections was closed.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Stage {
     pub connections: u32,
     pub seconds: f64,

@@ -147,7 +147,7 @@ pub struct Board {
 
 /// How far one thread is.
 #[derive(Debug, Default)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Gauges {
     pub devices: AtomicU32,
     pub connected: AtomicU32,

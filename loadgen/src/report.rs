@@ -98,7 +98,7 @@ pub struct PhaseReport {
 
 /// A second of the load.
 #[derive(Debug, Serialize)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct SecondReport {
     pub offered: u32,
     pub accepted: u32,

@@ -35,7 +35,7 @@ pub struct Storm {
 
 /// What was seen.
 #[derive(Clone, Debug, Default, serde::Serialize)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Report {
     pub connections: u32,
     pub rounds: Vec<Round>,
@@ -55,7 +55,7 @@ pub struct Report {
 
 /// Everybody connected once.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
-#[allow(missing_docs, reason = "the names say it")]
+#[expect(missing_docs, reason = "the names say it")]
 pub struct Round {
     pub seconds: f64,
     pub connects_per_s: f64,

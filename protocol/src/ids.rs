@@ -24,13 +24,18 @@ impl fmt::Display for UserId {
 /// The type of a device: one live session for each user and device type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-#[allow(missing_docs)]
 pub enum Device {
+    /// A phone or tablet with Android.
     Android = 1,
+    /// A phone or tablet of Apple.
     Ios = 2,
+    /// A program inside of another app.
     MiniProgram = 3,
+    /// A browser.
     Web = 4,
+    /// A program on a desktop computer.
     Desktop = 5,
+    /// A program that talks by itself.
     Bot = 6,
 }
 

@@ -20,7 +20,7 @@ pub mod topics;
 pub mod websocket;
 
 /// What `build.rs` compiles from `proto/`; the documentation of each field stands there.
-#[allow(missing_docs, clippy::all, clippy::pedantic)]
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 mod compiled {
     pub mod bus {
         include!(concat!(env!("OUT_DIR"), "/petrel.bus.rs"));

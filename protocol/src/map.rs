@@ -8,11 +8,11 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::FixedState;
 
 /// A hash map whose hasher is fixed.
-#[allow(clippy::disallowed_types)]
+#[expect(clippy::disallowed_types, reason = "the hasher is what is disallowed elsewhere")]
 pub type Map<K, V> = std::collections::HashMap<K, V, FixedState>;
 
 /// A hash set whose hasher is fixed.
-#[allow(clippy::disallowed_types)]
+#[expect(clippy::disallowed_types, reason = "the hasher is what is disallowed elsewhere")]
 pub type Set<K> = std::collections::HashSet<K, FixedState>;
 
 /// 64 bits that stand for `parts`; `seed` is the process's secret.

@@ -24,7 +24,7 @@ pub use remote::{BadAddress, Remote};
 pub use server::{Server, Services};
 
 /// What `build.rs` compiles from `protocol/proto/links.proto`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
 mod compiled {
     include!(concat!(env!("OUT_DIR"), "/petrel.links.rs"));
 }

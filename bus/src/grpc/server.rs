@@ -29,7 +29,6 @@ const STOP: Duration = Duration::from_secs(2);
 
 /// The services of this process that others may call.
 #[derive(Clone, Default)]
-#[allow(missing_debug_implementations, reason = "links have nothing to show")]
 pub struct Services {
     /// The edge, where there is one.
     pub edge: Option<Link<EdgeCall>>,

@@ -189,7 +189,7 @@ impl Session {
         None
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call for sends and recalls, each with all of these")]
+    #[expect(clippy::too_many_arguments, reason = "one call for sends and recalls, each with all of these")]
     fn publish(
         &mut self,
         now: Now,
@@ -387,7 +387,6 @@ impl Session {
         }
     }
 
-    #[allow(clippy::needless_pass_by_value, reason = "one shape for all packet handlers")]
     fn id_batch(&mut self, request: GetBatchMsgIdsReq, out: &mut Outputs) {
         if request.user_id == self.user.0 {
             return out.push(Output::IdBatch);
@@ -396,7 +395,6 @@ impl Session {
         self.fault(Code::NotYourUser, text, &RefusedPacket::of(MsgType::GetBatchMsgIds), out);
     }
 
-    #[allow(clippy::needless_pass_by_value, reason = "one shape for all packet handlers")]
     fn sync_request(&mut self, request: SyncReq, out: &mut Outputs) {
         let refused = RefusedPacket::of(MsgType::Sync);
         let peer = UserId(request.peer);
