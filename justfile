@@ -8,7 +8,7 @@ default:
 serve *ARGS:
     cargo run --release -- {{ARGS}}
 
-# Everything that CI runs, or some of it: format lints tests licences load crowd
+# Everything that CI runs, or some of it: its head names the parts
 check *NAMES:
     ./check {{NAMES}}
 
@@ -27,6 +27,11 @@ sim SEED *ARGS:
 # Simulate this many seeds on all cores
 sim-many COUNT *ARGS:
     cargo run --release -p petrel-simulation -- --seeds 0..{{COUNT}} {{ARGS}}
+
+# Fuzz one target of fuzz/ for some seconds (needs nightly Rust and cargo-fuzz)
+fuzz TARGET SECONDS="120":
+    mkdir -p fuzz/corpus/{{TARGET}}
+    cargo +nightly fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} fuzz/seeds/{{TARGET}} -- -max_total_time={{SECONDS}}
 
 # Judge a history that `petrel-loadgen run --history FILE` wrote
 judge FILE:

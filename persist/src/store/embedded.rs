@@ -1,4 +1,4 @@
-//! The store in one folder, on fjall. One keyspace a table; DESIGN.md's tables for Cassandra are the model.
+//! The store in one folder, on fjall. One keyspace a table; the tables are those of `cassandra/schema.rs`.
 //!
 //! One process holds the folder's lock, so there is one writer, and write timestamps are kept but decide nothing: what
 //! makes a late write harmless elsewhere is here that a batch is written with its heads, or not at all.
