@@ -25,6 +25,8 @@ pub struct Report {
     pub cores: usize,
     /// Seconds since 1970 when it ended.
     pub ended_at_s: u64,
+    /// Milliseconds since 1970 when its clock began, by which its history tells the time; 0 of several processes.
+    pub began_ms: u64,
     /// What was run.
     pub scenario: Scenario,
     /// Where clients connected.
@@ -134,6 +136,8 @@ impl Cost {
 /// What was seen around a run.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// Milliseconds since 1970 when the run's clock began, where it has one.
+    pub began_ms: u64,
     /// Seconds of load.
     pub load_s: f64,
     /// What the server used during the load.
@@ -169,6 +173,7 @@ impl Report {
                 .duration_since(std::time::UNIX_EPOCH)
                 .unwrap_or_default()
                 .as_secs(),
+            began_ms: seen.began_ms,
             edge: edge.to_owned(),
             load_s: seen.load_s,
             accepted_per_s: per_s(counts.accepted),

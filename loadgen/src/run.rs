@@ -137,6 +137,7 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError
     let outcome = crew::run(&plan, &mut view)?;
     view.bar.finish_and_clear();
     let seen = Seen {
+        began_ms: plan.clock.began_ms(),
         load_s: outcome.load.as_secs_f64(),
         server: view.server.used(),
         generator: view.generator.used(),

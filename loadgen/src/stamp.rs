@@ -63,6 +63,11 @@ impl Clock {
         Self { started: Instant::now(), started_wall_ms: wall.as_millis() as u64 }
     }
 
+    /// When it began, in milliseconds since 1970.
+    pub fn began_ms(&self) -> u64 {
+        self.started_wall_ms
+    }
+
     /// The time since the start.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed() + Duration::from_millis(1)
