@@ -4,6 +4,7 @@
 //! makes a late write harmless elsewhere is here that a batch is written with its heads, or not at all.
 
 mod accounts;
+pub(super) mod folder;
 mod meta;
 mod seqs;
 mod table;

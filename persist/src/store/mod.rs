@@ -9,7 +9,7 @@ pub mod fuzzing;
 mod keys;
 mod rows;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use petrel_protocol::ids::{ConversationId, Device, UserId};
 use petrel_protocol::sequencer::{Batch, KeyRow, Loaded, Loads, MessageRow};
 
 use crate::StartError;
-use embedded::Embedded;
+use embedded::folder::Folder;
 
 /// The format of what is written. A store of a higher one is left alone.
 pub(crate) const FORMAT: u32 = 2;
@@ -28,7 +28,7 @@ pub(crate) const FORMAT: u32 = 2;
 #[derive(Clone)]
 pub(crate) enum Store {
     /// In this process, in one folder.
-    Embedded(Embedded),
+    Embedded(Folder),
     /// In a keyspace of a cluster.
     #[cfg(feature = "cassandra")]
     Cassandra(cassandra::Cassandra),
@@ -68,7 +68,7 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     /// It cannot be read or written.
-    #[error("the store cannot be read or written: {0}; check its disk, then restart")]
+    #[error("the store cannot be read or written: {0}; free space on its disk, or mend it")]
     Disk(#[from] fjall::Error),
     /// A row is not what was written.
     #[error("the row {key} of `{table}` is damaged ({damage}): restore the store from a backup")]
@@ -127,7 +127,7 @@ pub(crate) struct ShownRow {
 macro_rules! forward {
     ($self:ident, $store:ident => $call:expr) => {
         match $self {
-            Self::Embedded($store) => $call,
+            Self::Embedded(folder) => folder.with(|$store| $call),
             #[cfg(feature = "cassandra")]
             Self::Cassandra($store) => $call,
         }
@@ -137,7 +137,7 @@ macro_rules! forward {
 impl Store {
     /// Opens the folder, or creates it for this log.
     pub(crate) fn embedded(dir: &Path, belongs: &Belongs) -> Result<Self, StartError> {
-        Embedded::open(dir, belongs).map(Self::Embedded)
+        Folder::open(dir, belongs).map(Self::Embedded)
     }
 
     /// Opens the keyspace, or creates it for this log. Blocks while no server answers; `None`: stopped meanwhile.
@@ -165,7 +165,7 @@ impl Store {
     /// its `commitlog_sync` says.
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
         match self {
-            Self::Embedded(store) => store.sync(),
+            Self::Embedded(folder) => folder.sync(),
             #[cfg(feature = "cassandra")]
             Self::Cassandra(_) => Ok(()),
         }
@@ -219,7 +219,7 @@ impl Store {
     /// The last seq of each of these conversations, 0 where it has none.
     pub(crate) fn head_seqs(&self, conversations: &[ConversationId]) -> Result<Vec<u64>, StoreError> {
         match self {
-            Self::Embedded(store) => store.head_seqs(conversations),
+            Self::Embedded(folder) => folder.with(|store| store.head_seqs(conversations)),
             #[cfg(feature = "cassandra")]
             Self::Cassandra(store) => Ok(store
                 .heads(conversations)?

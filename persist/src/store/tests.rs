@@ -9,9 +9,9 @@ use prost::Message;
 
 use super::{Belongs, CursorId, Store};
 
-pub(super) const GENERATION: u32 = 5;
+pub(crate) const GENERATION: u32 = 5;
 
-pub(super) fn belongs(generation: u32) -> Belongs {
+pub(crate) fn belongs(generation: u32) -> Belongs {
     Belongs { generation, generation_id: [7; 16] }
 }
 

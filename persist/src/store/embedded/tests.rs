@@ -18,9 +18,9 @@ fn open(dir: &Path) -> Store {
     Store::embedded(dir, &belongs(GENERATION)).unwrap()
 }
 
-fn embedded(store: &Store) -> &Tables {
+fn embedded(store: &Store) -> Embedded {
     match store {
-        Store::Embedded(store) => &store.0,
+        Store::Embedded(folder) => folder.opened(),
         #[cfg(feature = "cassandra")]
         Store::Cassandra(_) => unreachable!("these tests open folders"),
     }
@@ -28,7 +28,8 @@ fn embedded(store: &Store) -> &Tables {
 
 /// Every row of the tables that the machine writes.
 fn dump(store: &Store) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
-    let t = embedded(store);
+    let embedded = embedded(store);
+    let t = &*embedded.0;
     let mut all = Vec::new();
     for table in [&t.messages, &t.message_keys, &t.message_ids, &t.conversation_heads, &t.user_conversations]
     {
@@ -84,7 +85,8 @@ fn a_damaged_row_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     run(&store, &log()[..4], usize::MAX);
-    let t = embedded(&store);
+    let embedded = embedded(&store);
+    let t = &*embedded.0;
     let head_key = keys::conversation(pair());
     t.conversation_heads.keyspace.insert(head_key, [1, 0xff]).unwrap();
     let loads = Loads { heads: vec![pair()], ..Loads::default() };
@@ -129,7 +131,7 @@ fn dead_letters_of_two_partitions_do_not_meet() {
     for partition in 0..2 {
         store.commit(&[Arc::new(dead_letter(partition, Bytes::from_static(b"?")))]).unwrap();
     }
-    assert_eq!(embedded(&store).dead_letters.keyspace.iter().count(), 2);
+    assert_eq!(embedded(&store).0.dead_letters.keyspace.iter().count(), 2);
 }
 
 /// What a power cut does to the journal from some byte on.
