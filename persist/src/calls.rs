@@ -3,6 +3,7 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use petrel_bus::calls::{CallError, PersistCall, Reply, Service};
 use petrel_protocol::limits;
@@ -12,12 +13,16 @@ use crate::metrics::METRICS;
 use crate::store::{Store, StoreError};
 use crate::sync;
 
+/// A caller waits no longer.
+const GIVEN_UP: Duration = Duration::from_millis(limits::PERSIST_CALL_MS_MAX);
+
 /// The callers' end.
 #[derive(Clone)]
 pub(crate) struct Calls(SyncSender<Message>);
 
 pub(crate) enum Message {
-    Call(PersistCall),
+    /// With the time when it came.
+    Call(PersistCall, Instant),
     Stop,
 }
 
@@ -40,7 +45,9 @@ impl Calls {
 impl Service<PersistCall> for Calls {
     fn call(&self, call: PersistCall) {
         // Where the thread is gone, the dropped reply answers that the service is unavailable.
-        if let Err(TrySendError::Full(Message::Call(call))) = self.0.try_send(Message::Call(call)) {
+        if let Err(TrySendError::Full(Message::Call(call, _))) =
+            self.0.try_send(Message::Call(call, Instant::now()))
+        {
             METRICS.calls.with_label_values(&["full"]).inc();
             refuse(call, CallError::Full);
         }
@@ -63,19 +70,24 @@ impl Answering {
 pub(crate) struct Waiting(Arc<Mutex<Receiver<Message>>>);
 
 impl Waiting {
-    /// Answers until it is told to stop.
+    /// Answers until it is told to stop. What waited for so long that its caller has given it up is not begun: under more
+    /// calls than the store can answer, all work would else go into answers that come too late, for ever.
     pub(crate) fn answer(self, answering: &Answering) {
-        while let Some(call) = self.next() {
+        while let Some((call, since)) = self.next() {
             match answering.0.get() {
+                Some(_) if since.elapsed() >= GIVEN_UP => {
+                    METRICS.calls.with_label_values(&["given_up"]).inc();
+                    refuse(call, CallError::Unavailable);
+                }
                 Some((store, accounts)) => answer(call, store, accounts),
                 None => refuse(call, CallError::Unavailable),
             }
         }
     }
 
-    fn next(&self) -> Option<PersistCall> {
+    fn next(&self) -> Option<(PersistCall, Instant)> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).recv() {
-            Ok(Message::Call(call)) => Some(call),
+            Ok(Message::Call(call, since)) => Some((call, since)),
             Ok(Message::Stop) | Err(_) => None,
         }
     }
@@ -128,5 +140,37 @@ fn refuse(call: PersistCall, error: CallError) {
         PersistCall::CreateAccount(_, reply) => reply.send(Err(error)),
         PersistCall::FindAccount(_, reply) => reply.send(Err(error)),
         PersistCall::RevokeTokens(_, reply) => reply.send(Err(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use petrel_protocol::calls::{SyncReply, SyncRequest};
+
+    use super::*;
+    use crate::store::tests::{GENERATION, belongs};
+
+    #[test]
+    fn what_its_caller_has_given_up_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::embedded(dir.path(), &belongs(GENERATION)).unwrap();
+        let answering = Answering::default();
+        answering.begin(store.clone(), Accounts::new(store, 1));
+        let (calls, waiting) = Calls::channel();
+        let (answered, answers) = channel();
+        let now = Instant::now();
+        for since in [now.checked_sub(GIVEN_UP).unwrap(), now] {
+            let answered = answered.clone();
+            let reply =
+                Reply::new(move |answer: Result<SyncReply, CallError>| answered.send(answer).unwrap());
+            let request = SyncRequest { user: 1, device: 1, rows_max: 1, ..SyncRequest::default() };
+            calls.0.send(Message::Call(PersistCall::Sync(request, reply), since)).unwrap();
+        }
+        calls.stop(1);
+        waiting.answer(&answering);
+        let answers: Vec<_> = answers.try_iter().collect();
+        assert_eq!(answers, [Err(CallError::Unavailable), Ok(SyncReply::default())]);
     }
 }

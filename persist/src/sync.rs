@@ -1,6 +1,7 @@
 //! What a device lacks, and what a user may read of a conversation.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use petrel_protocol::calls::{HistoryRequest, Range, ResolveReply, ResolveRequest, SyncReply, SyncRequest};
@@ -10,6 +11,9 @@ use petrel_protocol::limits;
 use petrel_protocol::sequencer::RowBody;
 
 use crate::store::{CursorId, ShownRow, Store, StoreError};
+
+/// A page that has something ends after this long.
+const PAGE_MAX: Duration = Duration::from_millis(limits::SYNC_PAGE_MS);
 
 /// Where a page begins: at the rows after `after_seq` of this conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +91,7 @@ fn lacking(
     page: Option<Page>,
     all_own: &mut Vec<(CursorId, u64)>,
 ) -> Result<SyncReply, StoreError> {
+    let began = Instant::now();
     let mut pushed: BTreeMap<ConversationId, u64> = BTreeMap::new();
     for progress in &request.pushed {
         if let Some(conversation) =
@@ -113,7 +118,9 @@ fn lacking(
         if after_seq >= head_seq {
             continue;
         }
-        if budget.is_spent() {
+        // A page that comes too late is worth nothing, and is asked for again: so a slow store gives small ones.
+        let is_slow = !reply.ranges.is_empty() && began.elapsed() >= PAGE_MAX;
+        if budget.is_spent() || is_slow {
             reply.next_page = Page { conversation: *conversation, after_seq }.to_bytes();
             return Ok(reply);
         }

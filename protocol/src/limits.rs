@@ -263,8 +263,12 @@ pub const REVOCATIONS_WAITING_MAX: usize = 1_024;
 pub const REVOCATIONS_MAX: usize = 65_536;
 /// A call to persist that is not answered after this long is answered to the client with 503.
 pub const PERSIST_CALL_MS_MAX: u64 = 5_000;
+/// A page of a sync that has something to give ends after this long, however much is left, so that on a slow store those
+/// that wait behind it are answered in time too.
+pub const SYNC_PAGE_MS: u64 = 250;
 
 const _: () = {
+    assert!(SYNC_PAGE_MS * 16 <= PERSIST_CALL_MS_MAX);
     assert!(CONTENT_BYTES_MAX < MESSAGE_BYTES_MAX);
     assert!(MESSAGE_BYTES_MAX < PACK_BYTES_MAX);
     assert!(PACK_BYTES_MAX < 4 << 20, "Pulsar refuses messages above 5 MiB");
