@@ -1,27 +1,35 @@
-//! Runs a verified load on real processes while they are killed, stopped and restarted, and their links are cut and
-//! delayed, all from one seed; then says what came of it. Linux, loopback.
+//! Runs a verified load on real processes while they are killed, stopped and restarted, their links are cut, held and
+//! delayed and their disk is filled, all from one seed; then says what came of it. Linux, loopback.
 
+mod disk;
+mod logs;
 mod process;
 mod proxy;
+mod report;
 mod stack;
+mod strike;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Arc;
+use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use serde_json::json;
 
+use disk::Disk;
 use process::Running;
 use proxy::Link;
-use stack::{Stack, Strike};
+use report::Outcome;
+use stack::Stack;
+use strike::{Chaos, RECOVERY_MAX, Random, Targets};
 
-/// Whatever was struck is ready again within this, or it is stuck.
-const RECOVERY_MAX: Duration = Duration::from_mins(1);
+/// The load goes on for so long after the last fault, so that its end is calm.
+const CALM_S: u64 = 15;
 /// The load ends by itself within this of the last fault, or it is stuck.
 const LOAD_MAX: Duration = Duration::from_mins(5);
+/// The servers, and the schema on them, are there within this.
+const START_MAX: Duration = Duration::from_mins(3);
 
 /// Strikes real processes under a verified load. Exit code 0: nothing was lost, doubled or out of order, and nothing is
 /// stuck; 1: something is wrong; 2: it could not be run.
@@ -29,17 +37,23 @@ const LOAD_MAX: Duration = Duration::from_mins(5);
 #[command(version)]
 struct Arguments {
     /// What to run, see perf/chaos/stacks.
-    #[arg(long)]
+    #[arg(long, default_value = "perf/chaos/stacks/one.toml")]
     stack: PathBuf,
     /// Decides what is struck when.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How long things are struck, seconds; the load should last longer.
+    /// How long things are struck, seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Mean time between two faults, milliseconds.
-    #[arg(long, default_value_t = 4_000)]
+    /// Mean time from the end of a fault to the next, milliseconds.
+    #[arg(long, default_value_t = 3_000)]
     every_ms: u64,
+    /// Only these faults, with commas between them: kill, stop, restart, cut, snap, delay, hold, fill.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these victims, by their names or kinds, with commas between them.
+    #[arg(long, value_delimiter = ',')]
+    victims: Vec<String>,
     /// Where Petrel's programs are.
     #[arg(long, default_value = "target/release")]
     bin: PathBuf,
@@ -49,13 +63,15 @@ struct Arguments {
     /// Keeps data and logs here instead of a folder that is removed after a good run.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Instead of a run: brings the reports of runs that were written with --json together.
+    #[arg(long, num_args = 1.., value_name = "JSON", conflicts_with_all = ["json", "dir"])]
+    table: Vec<PathBuf>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("petrel-chaos: {e}");
             ExitCode::from(2)
@@ -63,7 +79,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<bool, String> {
+fn run(arguments: &Arguments) -> Result<ExitCode, String> {
+    if !arguments.table.is_empty() {
+        return report::table(&arguments.table).map(|()| ExitCode::SUCCESS);
+    }
     let temporary = tempfile::Builder::new().prefix("petrel-chaos-").tempdir().map_err(|e| e.to_string())?;
     let dir = arguments.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
     std::fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
@@ -71,57 +90,114 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         ("bin".to_owned(), arguments.bin.display().to_string()),
         ("dir".to_owned(), dir.display().to_string()),
         ("seed".to_owned(), arguments.seed.to_string()),
+        ("run".to_owned(), format!("chaos{}x{}", arguments.seed, std::process::id())),
+        ("load_s".to_owned(), (arguments.seconds + CALM_S).to_string()),
     ]);
-    let stack = Stack::read(&arguments.stack, values)?;
+    let stack = Stack::read(&arguments.stack, &values)?;
+    if stack.disk.is_some()
+        && let Some(code) = disk::in_own_namespace()
+    {
+        return code;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;
-    let mut links = Vec::new();
-    for link in &stack.link {
-        let started = runtime.block_on(Link::start(&link.listen, &link.to));
-        links.push((
-            link.name.clone(),
-            started.map_err(|e| format!("{} on {}: {e}", link.name, link.listen))?,
-        ));
+    let outcome = {
+        let mut targets = start(&stack, &dir, &runtime)?;
+        strike_all(arguments, &stack, &mut targets, &dir)?
+    };
+    report::report(arguments, &outcome, &dir)?;
+    if outcome.wrong.is_empty() {
+        return Ok(ExitCode::SUCCESS);
     }
-    let mut processes = Vec::new();
-    for process in &stack.process {
-        let mut running = Running::start(process, &dir)?;
-        running.ready(RECOVERY_MAX)?;
-        processes.push(running);
-    }
-    let mut load = start_load(&stack.load, &dir)?;
-    let mut struck = Struck { random: Random(arguments.seed), began: Instant::now(), faults: Vec::new() };
-    let until = struck.began + Duration::from_secs(arguments.seconds);
-    let mut wrong = Vec::new();
-    while Instant::now() < until && wrong.is_empty() {
-        struck.pause(arguments.every_ms);
-        if load.try_wait().map_err(|e| e.to_string())?.is_some() {
-            wrong.push("the load ended before the faults did: make it longer".to_owned());
-            break;
-        }
-        wrong.extend(struck.strike(&mut processes, &links).err());
-    }
-    let verdict = load_ended(&mut load)?;
-    if verdict != Some(0) {
-        wrong.push(format!("the load's exit code is {verdict:?}: see load.log"));
-    }
-    for running in &mut processes {
-        wrong.extend(running.ready(RECOVERY_MAX).err());
-    }
-    report(arguments, &stack, &struck, &wrong, &dir)?;
-    if !wrong.is_empty() && arguments.dir.is_none() {
+    if arguments.dir.is_none() {
         println!("data and logs: {}", temporary.keep().display());
     }
-    Ok(wrong.is_empty())
+    Ok(ExitCode::FAILURE)
 }
 
-fn start_load(command: &[String], dir: &Path) -> Result<Child, String> {
-    let log = std::fs::File::create(dir.join("load.log")).map_err(|e| e.to_string())?;
-    let output = log.try_clone().map_err(|e| e.to_string())?;
-    let [program, arguments @ ..] = command else { return Err("the stack has no load".to_owned()) };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(log);
-    command.spawn().map_err(|e| format!("the load cannot be started ({program}): {e}"))
+fn start<'a>(
+    stack: &'a Stack,
+    dir: &'a Path,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Targets<'a>, String> {
+    let disk = stack.disk.as_ref().map(Disk::mount).transpose()?;
+    let scenario = dir.join("scenario.toml");
+    let text = toml::to_string(&stack.scenario).map_err(|e| format!("the scenario: {e}"))?;
+    std::fs::write(&scenario, text).map_err(|e| format!("{}: {e}", scenario.display()))?;
+    for command in &stack.before {
+        process::run(command, &stack.env, &dir.join("before.log"))?;
+    }
+    let mut targets = Targets { processes: Vec::new(), links: Vec::new(), disk };
+    for link in &stack.link {
+        let started = runtime.block_on(Link::start(&link.listen, &link.to));
+        targets.links.push((link, started.map_err(|e| format!("{} on {}: {e}", link.name, link.listen))?));
+    }
+    for process in &stack.process {
+        targets.processes.push(Running::start(stack, process, dir)?);
+    }
+    for running in &mut targets.processes {
+        running.ready(START_MAX)?;
+    }
+    Ok(targets)
+}
+
+/// Strikes for as long as is asked for, and waits for the end of the load.
+fn strike_all(
+    arguments: &Arguments,
+    stack: &Stack,
+    targets: &mut Targets<'_>,
+    dir: &Path,
+) -> Result<Outcome, String> {
+    let mut load = process::spawn(&stack.load, &stack.env, &dir.join("load.log"))?;
+    let mut chaos = Chaos {
+        random: Random(arguments.seed),
+        only: arguments.only.clone(),
+        victims: arguments.victims.clone(),
+    };
+    let began = Instant::now();
+    let until = began + Duration::from_secs(arguments.seconds);
+    let mut outcome = Outcome::default();
+    loop {
+        chaos.pause(arguments.every_ms);
+        if Instant::now() >= until {
+            break;
+        }
+        if load.try_wait().map_err(|e| e.to_string())?.is_some() {
+            outcome.wrong.push("the load ended before the faults did: see load.log".to_owned());
+            break;
+        }
+        match chaos.strike(targets) {
+            Ok(fault) => {
+                let (at, took) = (began.elapsed().as_secs_f64(), (fault.whole_us - fault.at_us) / 1_000);
+                println!("{at:7.1} s  {} {}, whole after {took} ms", fault.what, fault.victim);
+                outcome.faults.push(fault);
+            }
+            Err(text) => {
+                outcome.wrong.push(text);
+                break;
+            }
+        }
+    }
+    let code = load_ended(&mut load)?;
+    if code != Some(0) {
+        outcome.wrong.push(format!("the load's exit code is {code:?}: see load.log"));
+    }
+    for running in &mut targets.processes {
+        outcome.wrong.extend(running.ready(RECOVERY_MAX).err());
+    }
+    let judged =
+        Command::new(arguments.bin.join("petrel-loadgen")).arg("check").arg(dir.join("history")).output();
+    match judged {
+        Ok(judged) if judged.status.success() => {}
+        Ok(judged) => {
+            let said = [judged.stdout, judged.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+            outcome.wrong.push(format!("the history is not good: {}", said.join("")));
+        }
+        Err(e) => return Err(format!("petrel-loadgen check: {e}")),
+    }
+    let logs: Vec<PathBuf> = targets.processes.iter().filter_map(Running::log).collect();
+    outcome.judge_waits(dir, &logs)?;
+    Ok(outcome)
 }
 
 /// Its exit code; none where it was killed, which it is where it does not end.
@@ -135,149 +211,4 @@ fn load_ended(load: &mut Child) -> Result<Option<i32>, String> {
     }
     load.kill().map_err(|e| e.to_string())?;
     load.wait().map(|status| status.code()).map_err(|e| e.to_string())
-}
-
-/// One fault that was made, and how long its victim was not ready for it.
-struct Fault {
-    at: Duration,
-    kind: String,
-    what: &'static str,
-    victim: String,
-    lasted: Duration,
-}
-
-struct Struck {
-    random: Random,
-    began: Instant,
-    faults: Vec<Fault>,
-}
-
-impl Struck {
-    fn pause(&mut self, mean_ms: u64) {
-        let ms = mean_ms / 2 + self.random.below(mean_ms);
-        std::thread::sleep(Duration::from_millis(ms));
-    }
-
-    /// Strikes one process or link, and waits until it is whole again. An error: it is stuck.
-    fn strike(&mut self, processes: &mut [Running<'_>], links: &[(String, Arc<Link>)]) -> Result<(), String> {
-        let victims: Vec<(usize, Strike)> = (0..)
-            .zip(processes.iter())
-            .flat_map(|(index, running)| running.process.faults.iter().map(move |strike| (index, *strike)))
-            .collect();
-        let chosen = self.random.below((victims.len() + 2 * links.len()) as u64) as usize;
-        let began = Instant::now();
-        let (kind, what, victim) = if let Some((index, strike)) = victims.get(chosen) {
-            let running = &mut processes[*index];
-            if running.has_ended() {
-                return Err(format!("{} ended by itself", running.process.name));
-            }
-            let what = self.strike_process(running, *strike)?;
-            running.ready(RECOVERY_MAX)?;
-            (running.process.kind.clone(), what, running.process.name.clone())
-        } else {
-            let (name, link) = &links[(chosen - victims.len()) / 2];
-            let what = if (chosen - victims.len()).is_multiple_of(2) { "cut" } else { "delay" };
-            if what == "cut" {
-                link.cut();
-            } else {
-                link.delay(20 + self.random.below(500));
-            }
-            std::thread::sleep(Duration::from_millis(200 + self.random.below(3_000)));
-            link.mend();
-            ("link".to_owned(), what, name.clone())
-        };
-        let fault = Fault { at: began - self.began, kind, what, victim, lasted: began.elapsed() };
-        println!(
-            "{:7.1} s  {} {} for {} ms",
-            fault.at.as_secs_f64(),
-            fault.what,
-            fault.victim,
-            fault.lasted.as_millis()
-        );
-        self.faults.push(fault);
-        Ok(())
-    }
-
-    fn strike_process(&mut self, running: &mut Running<'_>, strike: Strike) -> Result<&'static str, String> {
-        Ok(match strike {
-            Strike::Kill => {
-                running.signal("-KILL")?;
-                running.ended(RECOVERY_MAX)?;
-                running.start_again()?;
-                "kill"
-            }
-            Strike::Stop => {
-                running.signal("-STOP")?;
-                std::thread::sleep(Duration::from_millis(200 + self.random.below(8_000)));
-                running.signal("-CONT")?;
-                "stop"
-            }
-            Strike::Restart => {
-                running.signal("-TERM")?;
-                running.ended(RECOVERY_MAX)?;
-                running.start_again()?;
-                "restart"
-            }
-        })
-    }
-}
-
-/// A table for people, and JSON for programs. The time is that for which a victim was not ready: what its clients waited
-/// at least; the load's own report has what they waited at most.
-fn report(
-    arguments: &Arguments,
-    stack: &Stack,
-    struck: &Struck,
-    wrong: &[String],
-    dir: &Path,
-) -> Result<(), String> {
-    let mut by_kind: BTreeMap<(&str, &str), (usize, Duration)> = BTreeMap::new();
-    for fault in &struck.faults {
-        let (count, longest) = by_kind.entry((&fault.kind, fault.what)).or_default();
-        *count += 1;
-        *longest = fault.lasted.max(*longest);
-    }
-    let verdict = if wrong.is_empty() { "good" } else { "WRONG" };
-    println!("\n| kind | fault | times | longest not ready |\n| --- | --- | --- | --- |");
-    for ((kind, what), (count, longest)) in &by_kind {
-        println!("| {kind} | {what} | {count} | {} ms |", longest.as_millis());
-    }
-    println!("\nseed {}: {} faults, {verdict}", arguments.seed, struck.faults.len());
-    for text in wrong {
-        println!("  {text}");
-    }
-    let Some(path) = &arguments.json else { return Ok(()) };
-    let faults: Vec<_> = struck
-        .faults
-        .iter()
-        .map(|f| {
-            json!({ "at_ms": f.at.as_millis() as u64, "kind": f.kind, "fault": f.what, "victim": f.victim,
-                "not_ready_ms": f.lasted.as_millis() as u64 })
-        })
-        .collect();
-    let load =
-        std::fs::read(dir.join("load.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let report = json!({
-        "stack": arguments.stack.display().to_string(),
-        "seed": arguments.seed,
-        "seconds": arguments.seconds,
-        "processes": stack.process.iter().map(|p| &p.name).collect::<Vec<_>>(),
-        "is_good": wrong.is_empty(),
-        "wrong": wrong,
-        "faults": faults,
-        "load": load.unwrap_or(serde_json::Value::Null),
-    });
-    std::fs::write(path, format!("{report:#}\n")).map_err(|e| format!("{}: {e}", path.display()))
-}
-
-/// SplitMix64: the seed is the run's plan, as far as processes keep their pace.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ (x >> 31)) % n.max(1)
-    }
 }
