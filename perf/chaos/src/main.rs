@@ -185,6 +185,7 @@ fn strike_all(
     for running in &mut targets.processes {
         outcome.wrong.extend(running.ready(RECOVERY_MAX).err());
     }
+    targets.processes.iter().for_each(Running::keep_metrics);
     let judged =
         Command::new(arguments.bin.join("petrel-loadgen")).arg("check").arg(dir.join("history")).output();
     match judged {

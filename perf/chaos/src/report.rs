@@ -13,7 +13,7 @@ use crate::logs;
 use crate::strike::Fault;
 use crate::waits::{Longest, Seen, Waits};
 
-/// A wait this long is a stall, whose cause some log names.
+/// A wait that outlasts its fault by this much is a stall. Its cause is in some log, or clients were told by refusals.
 const STALL_US: u64 = 5_000_000;
 /// A client waits no longer than this once everything is whole again, or it was forgotten.
 const FORGOTTEN_US: u64 = 30_000_000;
@@ -70,11 +70,13 @@ impl Outcome {
             let cause = logs::first_within(&lines, fault.at_us, stalled_until + 1_000_000);
             self.causes.push(cause.map(str::to_owned));
             let name = format!("{} {}", fault.what, fault.victim);
-            if longest.us >= STALL_US && cause.is_none() {
-                self.wrong.push(format!("{name} stalled {}, and no log says why", text_of(longest)));
-            }
             // One that lasts until after the next fault is judged there.
-            if stalled_until > fault.whole_us + FORGOTTEN_US && stalled_until < next_us {
+            let is_judged = stalled_until < next_us;
+            let is_stall = is_judged && stalled_until >= fault.whole_us + STALL_US;
+            if is_stall && cause.is_none() && seen.refusals == 0 {
+                self.wrong.push(format!("{name} stalled {}, and nothing says why", text_of(longest)));
+            }
+            if is_judged && stalled_until > fault.whole_us + FORGOTTEN_US {
                 self.wrong.push(format!("{name} stalled {}, long after all was ready", text_of(longest)));
             }
         }

@@ -9,7 +9,9 @@ use serde::Deserialize;
 /// Ports are taken from here on: below those that the kernel gives to outgoing connections, one of which would otherwise
 /// take the port of a process that is down for a moment.
 const FIRST_PORT: u16 = 14_000;
-const LAST_PORT: u16 = 16_000;
+/// Runs at the same time begin at different ones: what is free now may be that of a process of another run that is down.
+const PORTS_APART: u16 = 50;
+const RUNS_APART: u32 = 40;
 
 /// The whole file. In every text `{bin}`, `{dir}`, `{seed}`, `{run}` (a name that no other run has), `{load_s}` (the load's
 /// seconds) and the names of `ports` stand for their values.
@@ -107,11 +109,12 @@ impl Stack {
             std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         let wrong = |e: toml::de::Error| format!("{} is not a stack: {e}", path.display());
         let text = with_values(text, values);
-        let mut candidates = FIRST_PORT..LAST_PORT;
+        let first_port = FIRST_PORT + (std::process::id() % RUNS_APART) as u16 * PORTS_APART;
+        let mut candidates = first_port..first_port + PORTS_APART;
         let mut ports = BTreeMap::new();
         for name in toml::from_str::<Self>(&text).map_err(wrong)?.ports {
             let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-            let port = candidates.find(is_free).ok_or("no free port from 14000 to 15999")?;
+            let port = candidates.find(is_free).ok_or("too few free ports from 14000 to 15999")?;
             ports.insert(name, port.to_string());
         }
         let text = with_values(text, &ports);

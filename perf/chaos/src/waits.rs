@@ -1,8 +1,8 @@
 //! How long clients waited, from the history that the load writes.
 //!
 //! Two waits are measured: that of a sender, from being asked to send until the message is accepted, however often it was
-//! sent again; and that of a device that wants to be connected, from the acceptance of a message for its user, or from
-//! when it began to connect, until the message arrives. A wait counts for each fault that began before its end, from the
+//! sent again; and that of a device, from the acceptance of a message for its user until the message arrives. Who is away on
+//! purpose waits only from when it begins to connect again. A wait counts for each fault that began before its end, from the
 //! later of the fault's and its own beginning, unless another fault had begun by then: a wait that lasts over two faults
 //! counts for both.
 
@@ -104,10 +104,11 @@ impl<'a> Waits<'a> {
             }
             What::Postponed { .. } => self.at(at_us).refusals += 1,
             What::Accepted { id } => {
+                let since_us = presence.since_us;
                 let Some(sent) = self.sends.get_mut(&id) else { return };
                 if sent.accepted_us.is_none() {
                     sent.accepted_us = Some(at_us);
-                    let (from_us, whose) = (sent.at_us, (sent.by, id));
+                    let (from_us, whose) = (sent.at_us.max(since_us), (sent.by, id));
                     self.waited(from_us, at_us, |seen, us| seen.accept.meet(us, whose));
                 }
             }
@@ -176,7 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_away_on_purpose_does_not_wait() {
+    fn a_sender_that_is_away_on_purpose_does_not_wait() {
+        let away = [(0, ALICE, What::Connecting), sent(3_000), (4_000, ALICE, What::Disconnected)];
+        let back = [(9_000_000, ALICE, What::Connecting), (9_001_000, ALICE, What::Accepted { id: ID })];
+        assert_eq!(waits(&[2_000], &[away.as_slice(), &back].concat()), [(1_000, 0)]);
+    }
+
+    #[test]
+    fn a_device_that_is_away_on_purpose_does_not_wait() {
         let accepted = (4_000, ALICE, What::Accepted { id: ID });
         let lost = [(1_000, BOB, What::Connecting), (3_000, BOB, What::Disconnected)];
         let back = |at_us| (at_us, BOB, What::Connecting);
