@@ -185,7 +185,7 @@ impl Judge {
                 // Each attempt may be answered, and a reader that was slow learns late and all at once.
                 let is_late_receipt =
                     status == ACCEPTED && self.sends.get(&id).is_some_and(|sent| sent.is_resent);
-                let is_fresh = at_us < known.at_us + STATUS_TOLD_US
+                let is_fresh = at_us.saturating_sub(known.at_us) < STATUS_TOLD_US
                     && told < known.number + STATUS_TOLD_MAX
                     && !is_late_receipt;
                 if status >= known.status {
@@ -247,7 +247,7 @@ impl Judge {
         self.shown += 1;
         let seen = self.devices.get_mut(&entry.device).expect("looked up before");
         let last = seen.shown.entry(peer).or_default();
-        if seq != *last + 1 {
+        if last.checked_add(1) != Some(seq) {
             let text = format!("row {seq} was shown after row {last}");
             return Err(violation(entry, Rule::InOrder, peer, seq, None, text));
         }
@@ -320,7 +320,9 @@ impl Judge {
         let recalled_us = conversation.and_then(|c| c.recalled_us.get(&seq));
         let connecting_us = self.devices[&entry.device].connecting_us;
         match recalled_us {
-            Some(recalled_us) if content != Content::Recalled && connecting_us > *recalled_us + behind_us => {
+            Some(recalled_us)
+                if content != Content::Recalled && connecting_us.saturating_sub(*recalled_us) > behind_us =>
+            {
                 let text = format!("content that was recalled at {} ms", recalled_us / 1_000);
                 Err(violation(entry, Rule::RecalledIsGone, peer, seq, None, text))
             }
