@@ -40,7 +40,7 @@ use self::house::House;
 use self::partition::Partition;
 use self::queue::{Pending, Queue};
 use self::shared::Shared;
-use self::store::{Store, StoreError};
+use self::store::Store;
 use crate::metrics::METRICS;
 use crate::{OnReceipt, OpenError, PublishError, recovery};
 
@@ -151,8 +151,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 /// Opens the folder's database, mended where a power cut tore its journal.
 fn open_store(folder: &Folder) -> Result<Store, OpenError> {
     let path = folder.database();
-    let is_torn = |error: &StoreError| matches!(error, StoreError::Disk(fjall::Error::JournalRecovery(_)));
-    let opened = recovery::open(&path, &folder.dir, || Store::open(&path, folder.partitions), is_torn);
+    let opened = recovery::open(&path, &folder.dir, || Store::open(&path, folder.partitions));
     opened.map_err(|error| folder.refuse(&error))
 }
 

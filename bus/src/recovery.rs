@@ -2,15 +2,15 @@
 //!
 //! - A kill while a database is created leaves a folder that fjall refuses for ever. Nothing was written to it yet.
 //! - What was not synced when the power went may be on disk in part: a block is missing and a later one is there. fjall
-//!   takes a journal that just ends, but refuses one whose last batches have such a hole, though nobody was promised
-//!   them. The newest journal is cut before its first broken batch, and what is cut off is kept in a file.
+//!   refuses a journal whose last batches have such a hole, or trips over it, though nobody was promised them. The newest
+//!   journal is cut before its first broken batch, and what is cut off is kept in a file.
 //!
 //! It reads fjall's journal of format 3 (`fjall::journal::entry`): batches of `1 count:u32 seqno:u64`, then `count` times
 //! `2 type:u8 compression:u8 keyspace:u64 key_length:u16 length:u32 stored_length:u32 key value` or `4 keyspace:u64`, then
 //! `3 xxh3(items):u64 "FJL" 3`; integers are little-endian.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -19,29 +19,40 @@ const MAGIC: &[u8] = b"FJL\x03";
 /// What fjall makes before it writes the file `version`, which says that the database is there.
 const MADE_FIRST: [&str; 4] = ["lock", "keyspaces", "0.jnl", "version"];
 
-/// Opens the database in this folder by `open`, and mends first what a crash left of it. What is cut off its journal is
-/// kept in the folder `keep_in`.
+/// Mends what a crash left of the database in this folder, and opens it. What is cut off its journal is kept in the folder
+/// `keep_in`.
 pub fn open<T, E: From<fjall::Error>>(
     database: &Path,
     keep_in: &Path,
-    open: impl Fn() -> Result<T, E>,
-    is_torn: impl Fn(&E) -> bool,
+    open: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    clear_unfinished(database).map_err(fjall::Error::from)?;
-    let torn = match open() {
-        Err(error) if is_torn(&error) => error,
-        opened => return opened,
-    };
-    // Where the newest journal is whole, an older one is broken: that was synced, so it is not a torn end.
-    let cut = mend_journal(database, keep_in).map_err(fjall::Error::from)?.ok_or(torn)?;
-    tracing::error!(
-        "the journal in {} was torn, as a power cut leaves what was not synced. Its last {} bytes were not promised to \
-         anybody; they are kept in {}, which can be deleted",
-        database.display(),
-        cut.bytes,
-        cut.kept_in.display(),
-    );
+    if let Some(cut) = mend(database, keep_in).map_err(fjall::Error::from)? {
+        tracing::warn!(
+            "the journal in {} was torn, as a power cut or a kill leaves what was not synced. Its last {} bytes were not \
+             promised to anybody; they are kept in {}, which can be deleted",
+            database.display(),
+            cut.bytes,
+            cut.kept_in.display(),
+        );
+    }
     open()
+}
+
+/// Mends what nobody has open: whoever does is in the middle of writing, and opening it will say so.
+fn mend(database: &Path, keep_in: &Path) -> io::Result<Option<Cut>> {
+    let lock = match File::open(database.join("lock")) {
+        Ok(lock) => lock,
+        // It was not even begun.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    clear_unfinished(database)?;
+    mend_journal(database, keep_in)
 }
 
 /// Removes a database whose creation was cut short. A folder in which there is anything else is left as it is.
@@ -69,8 +80,31 @@ struct Cut {
     kept_in: PathBuf,
 }
 
-/// Cuts the newest journal of the database before its first broken batch. None where it has none.
+/// Cuts the newest journal of the database before its first broken batch. None where there is none: the older ones were
+/// synced.
 fn mend_journal(database: &Path, keep_in: &Path) -> io::Result<Option<Cut>> {
+    let Some((number, path)) = newest_journal(database)? else { return Ok(None) };
+    if broken_from(&read_used(&path)?).is_none() {
+        return Ok(None);
+    }
+    // All of it: there may have been more behind what seemed to be its end.
+    let journal = fs::read(&path)?;
+    let Some(whole) = broken_from(&journal) else { return Ok(None) };
+    let rest = &journal[whole..];
+    let used = rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let kept_in = keep_in.join(format!("torn-{number}-{whole}"));
+    fs::write(&kept_in, &rest[..used])?;
+    File::open(&kept_in)?.sync_all()?;
+    let file = OpenOptions::new().write(true).open(&path)?;
+    file.set_len(whole as u64)?;
+    file.sync_all()?;
+    Ok(Some(Cut { bytes: used as u64, kept_in }))
+}
+
+fn newest_journal(database: &Path) -> io::Result<Option<(u64, PathBuf)>> {
+    if !database.exists() {
+        return Ok(None);
+    }
     let mut newest: Option<(u64, PathBuf)> = None;
     for entry in fs::read_dir(database)? {
         let path = entry?.path();
@@ -81,19 +115,28 @@ fn mend_journal(database: &Path, keep_in: &Path) -> io::Result<Option<Cut>> {
             newest = Some((number, path));
         }
     }
-    let Some((number, path)) = newest else { return Ok(None) };
-    let journal = fs::read(&path)?;
-    let whole = whole_batches(&journal);
-    let rest = &journal[whole..];
-    // A journal is made with its full length, so zeroes are what was never written to.
-    let Some(last) = rest.iter().rposition(|&byte| byte != 0) else { return Ok(None) };
-    let kept_in = keep_in.join(format!("torn-{number}-{whole}"));
-    fs::write(&kept_in, &rest[..=last])?;
-    File::open(&kept_in)?.sync_all()?;
-    let file = OpenOptions::new().write(true).open(&path)?;
-    file.set_len(whole as u64)?;
-    file.sync_all()?;
-    Ok(Some(Cut { bytes: last as u64 + 1, kept_in }))
+    Ok(newest)
+}
+
+/// The journal up to its first long row of zeroes: it is made with its full length, most of which may be unused.
+fn read_used(path: &Path) -> io::Result<Vec<u8>> {
+    const STEP: u64 = 1 << 20;
+    let mut file = File::open(path)?;
+    let mut journal = Vec::new();
+    loop {
+        let before = journal.len();
+        let read = file.by_ref().take(STEP).read_to_end(&mut journal)?;
+        let is_unused = |block: &[u8]| *block == [0; 4096][..block.len()];
+        if read == 0 || journal[before..].chunks(4096).all(is_unused) {
+            return Ok(journal);
+        }
+    }
+}
+
+/// Where the first batch begins that is there and is not whole. A zero begins none: fjall ends there.
+fn broken_from(journal: &[u8]) -> Option<usize> {
+    let whole = whole_batches(journal);
+    journal.get(whole).filter(|&&byte| byte != 0).map(|_| whole)
 }
 
 /// The length in bytes of the batches at the journal's start that are whole.

@@ -57,9 +57,8 @@ const ROWS_BY_KEY_MAX: u64 = 4;
 
 impl Embedded {
     pub(super) fn open(dir: &Path, belongs: &Belongs) -> Result<Self, StartError> {
-        let is_torn = |error: &fjall::Error| matches!(error, fjall::Error::JournalRecovery(_));
-        let tables = recovery::open(dir, dir, || Tables::open(dir), is_torn);
-        let tables = tables.map_err(|error| cannot_open(dir, &error))?;
+        let tables =
+            recovery::open(dir, dir, || Tables::open(dir)).map_err(|error| cannot_open(dir, &error))?;
         let store = Self(Arc::new(tables));
         store.check(dir, belongs)?;
         let read = store.0.read_seqs();

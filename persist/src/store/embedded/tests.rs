@@ -218,6 +218,7 @@ fn a_creation_that_was_cut_short_begins_again() {
     let foreign = tempfile::tempdir().unwrap();
     fs::write(foreign.path().join("0.jnl"), "").unwrap();
     fs::write(foreign.path().join("letters"), "dear").unwrap();
+    fs::write(foreign.path().join("lock"), "").unwrap();
     assert!(Store::embedded(foreign.path(), &belongs(GENERATION)).is_err());
     assert_eq!(fs::read(foreign.path().join("letters")).unwrap(), b"dear", "what is not ours is left alone");
 }
