@@ -11,6 +11,7 @@ use crate::chat::{self, Chat};
 use crate::check::{self, Judged};
 use crate::idle::{self, Idle};
 use crate::million::{self, Hold};
+use crate::processes::{Named, Processes};
 use crate::run::{self, Options, RunError};
 use crate::storm::{self, Storm};
 use crate::table;
@@ -77,6 +78,12 @@ struct Run {
     /// Writes down what every device did and saw, for `check`.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
+    /// A process of the server: its CPU is reported by this name, and its share of all. May be given again.
+    #[arg(long, value_name = "NAME=PID")]
+    server: Vec<Named>,
+    /// The same for a process that the server stands on: a broker, a database.
+    #[arg(long, value_name = "NAME=PID")]
+    backend: Vec<Named>,
     /// Instead of the scenario's seed.
     #[arg(long)]
     seed: Option<u64>,
@@ -267,6 +274,7 @@ fn run_command(command: &Run) -> Result<u8, RunError> {
         threads: command.threads,
         workers: command.workers,
         history: command.history.clone(),
+        processes: Processes { servers: command.server.clone(), backends: command.backend.clone() },
         shows_progress: true,
         ..command.place.options()
     };

@@ -20,6 +20,7 @@ pub mod measure;
 pub mod million;
 pub mod pace;
 pub mod plan;
+pub mod processes;
 pub mod random;
 pub mod records;
 pub mod report;

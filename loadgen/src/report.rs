@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Usage;
 use crate::measure::{Counts, Measures, Percentiles, Timed};
+use crate::processes::{self, Part, ProcessCost, Used};
 use crate::scenario::Scenario;
 use crate::verify::Judgement;
 
@@ -47,6 +48,8 @@ pub struct Report {
     pub server: Option<Cost>,
     /// What the generator used during the load.
     pub generator: Option<Cost>,
+    /// What each process that was named used during the load, and the generator; none where none was named.
+    pub processes: Vec<ProcessCost>,
     /// The judgement.
     pub judgement: Judgement,
     /// Second by second.
@@ -144,6 +147,19 @@ pub struct Seen {
     pub server: Option<Usage>,
     /// What the generator used during the load.
     pub generator: Option<Usage>,
+    /// What the processes that were named used during the load.
+    pub processes: Vec<Used>,
+}
+
+impl Seen {
+    fn processes(&self, messages: u64) -> Vec<ProcessCost> {
+        if self.processes.is_empty() {
+            return Vec::new();
+        }
+        let generator = Used { name: "generator".to_owned(), part: Part::Generator, usage: self.generator };
+        let all: Vec<_> = self.processes.iter().cloned().chain([generator]).collect();
+        processes::costs(&all, messages)
+    }
 }
 
 impl Report {
@@ -185,6 +201,7 @@ impl Report {
             phases: phases(&scenario, measures, seen.load_s),
             server: seen.server.map(|usage| Cost::new(usage, counts.accepted)),
             generator: seen.generator.map(|usage| Cost::new(usage, counts.accepted)),
+            processes: seen.processes(counts.accepted),
             seconds: measures
                 .seconds
                 .iter()
@@ -258,6 +275,7 @@ impl Report {
                 )?;
             }
         }
+        processes::write_lines(text, &self.processes)?;
         writeln!(text)?;
         for (name, cost) in [("server", &self.server), ("generator", &self.generator)] {
             if let Some(cost) = cost {

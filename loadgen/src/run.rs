@@ -14,6 +14,7 @@ use crate::accounts::{Accounts, AccountsError};
 use crate::crew::{self, CrewError, Watch};
 use crate::host::{self, Server, Usage};
 use crate::plan::{Board, Plan, Stage};
+use crate::processes::{Processes, Used};
 use crate::report::{Report, Seen};
 use crate::scenario::{Scenario, ScenarioError};
 use crate::url::{Target, UrlError};
@@ -36,6 +37,8 @@ pub struct Options {
     pub workers: u32,
     /// Where what happens is written down; one process only.
     pub history: Option<PathBuf>,
+    /// Processes whose CPU is reported by name.
+    pub processes: Processes,
     /// Whether to show progress on a terminal.
     pub shows_progress: bool,
     /// Of a worker: the number of its first connection among those of all.
@@ -104,6 +107,9 @@ pub enum RunError {
     /// The server's memory is unknown.
     #[error("the server's memory cannot be read: give its --http URL, or run on its machine with its rights")]
     NoMemory,
+    /// A process that is to be observed is not there.
+    #[error("no process {1} runs here, which should be {0}: give the ids of processes that run")]
+    NoProcess(String, u32),
     /// The report cannot be written.
     #[error("cannot write {0}: {1}")]
     Unwritable(String, std::io::Error),
@@ -120,6 +126,9 @@ pub fn run_file(path: &Path, options: &Options) -> Result<Report, RunError> {
 /// Runs a scenario.
 pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError> {
     scenario.seed = options.seed.unwrap_or(scenario.seed);
+    if let Some(missing) = options.processes.missing() {
+        return Err(RunError::NoProcess(missing.name.clone(), missing.pid));
+    }
     let workers = match options.workers {
         0 => workers_needed(scenario.connections()),
         workers => workers,
@@ -133,7 +142,7 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError
     let (plan, edge) = plan(scenario, options)?;
     let plan = Arc::new(plan);
     let http = options.http.as_ref().map(|url| Target::parse(url, "http://")).transpose()?;
-    let mut view = View::new(http, plan.edges[0].address, options.shows_progress);
+    let mut view = View::new(http, plan.edges[0].address, options);
     let outcome = crew::run(&plan, &mut view)?;
     view.bar.finish_and_clear();
     let seen = Seen {
@@ -141,6 +150,7 @@ pub fn run(mut scenario: Scenario, options: &Options) -> Result<Report, RunError
         load_s: outcome.load.as_secs_f64(),
         server: view.server.used(),
         generator: view.generator.used(),
+        processes: view.processes_used,
     };
     Ok(Report::new(plan.scenario.clone(), &edge, &outcome.measures, outcome.judgement, &seen))
 }
@@ -222,12 +232,15 @@ struct View {
     observed: Server,
     server: Span,
     generator: Span,
+    processes: Processes,
+    processes_before: Vec<Option<Usage>>,
+    processes_used: Vec<Used>,
     bar: ProgressBar,
 }
 
 impl View {
-    fn new(http: Option<Target>, edge: SocketAddr, shows_progress: bool) -> Self {
-        let bar = if shows_progress && std::io::stderr().is_terminal() {
+    fn new(http: Option<Target>, edge: SocketAddr, options: &Options) -> Self {
+        let bar = if options.shows_progress && std::io::stderr().is_terminal() {
             ProgressBar::new_spinner()
         } else {
             ProgressBar::hidden()
@@ -236,12 +249,23 @@ impl View {
             ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}").expect("a good template"),
         );
         let observed = Server::find(http.clone(), edge);
-        Self { http, edge, observed, server: Span::default(), generator: Span::default(), bar }
+        Self {
+            http,
+            edge,
+            observed,
+            server: Span::default(),
+            generator: Span::default(),
+            processes: options.processes.clone(),
+            processes_before: Vec::new(),
+            processes_used: Vec::new(),
+            bar,
+        }
     }
 }
 
 impl Watch for View {
     fn load_begins(&mut self) {
+        self.processes_before = self.processes.usages();
         self.server.before = self.observed.usage();
         self.generator.before = host::usage_of(std::process::id());
     }
@@ -251,6 +275,7 @@ impl Watch for View {
         let now = Server::find(self.http.clone(), self.edge);
         self.server.after = now.usage().filter(|_| now.pid() == self.observed.pid());
         self.generator.after = host::usage_of(std::process::id());
+        self.processes_used = self.processes.used_since(&self.processes_before);
     }
 
     fn tick(&mut self, board: &Board, plan: &Plan) {

@@ -1,4 +1,5 @@
-//! Several reports as tables in markdown: one line a run, and one a phase where a run had several.
+//! Several reports as tables in markdown: one line a run, one a phase where a run had several, and
+//! one a process where processes were named.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::measure::Percentiles;
+use crate::processes::{self, ProcessCost};
 use crate::report::{Cost, PhaseReport, Verdict};
 
 /// What a table needs of a report.
@@ -27,6 +29,9 @@ struct Run {
     counts: Counts,
     server: Option<Cost>,
     generator: Option<Cost>,
+    /// Reports of older versions name none.
+    #[serde(default)]
+    processes: Vec<ProcessCost>,
     judgement: Judgement,
 }
 
@@ -64,7 +69,7 @@ fn write(text: &mut String, runs: &[Run]) -> std::fmt::Result {
         writeln!(text, "Commit {}, {}, {} cores.\n", run.commit, run.kernel, run.cores)?;
     }
     text.push_str(
-        "| scenario | offered/s | accepted/s | accepted | arrived | refusals | violations | accept ms p50 / p99 | \
+        "| scenario | offered/s | accepted/s | accepted | arrived | refusals | violations | accept ms p50 / p99 / p99.9 | \
          delivery ms p50 / p99 / p99.9 | ready ms p99 | lag ms p99 | server µs a message (user + system) | generator µs \
          | |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
@@ -78,7 +83,7 @@ fn write(text: &mut String, runs: &[Run]) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "| {} | {:.0} | {:.0} | {} | {} | {} | {} | {:.2} / {:.1} | {:.2} / {:.1} / {:.1} | {:.0} | {:.1} | {} | {} | {verdict} |",
+            "| {} | {:.0} | {:.0} | {} | {} | {} | {} | {:.2} / {:.1} / {:.1} | {:.2} / {:.1} / {:.1} | {:.0} | {:.1} | {} | {} | {verdict} |",
             run.name,
             run.counts.offered as f64 / run.load_s.max(1e-9),
             run.accepted_per_s,
@@ -88,6 +93,7 @@ fn write(text: &mut String, runs: &[Run]) -> std::fmt::Result {
             run.judgement.violations.values().sum::<u64>(),
             accept.p50,
             accept.p99,
+            accept.p999,
             delivery.p50,
             delivery.p99,
             delivery.p999,
@@ -119,6 +125,9 @@ fn write(text: &mut String, runs: &[Run]) -> std::fmt::Result {
                 phase.abnormal_s,
             )?;
         }
+    }
+    for run in runs {
+        processes::write_table(text, &run.name, &run.processes)?;
     }
     Ok(())
 }

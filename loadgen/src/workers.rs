@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::crew::{self, Watch};
 use crate::host::{self, Server, Usage};
 use crate::measure::Measures;
+use crate::processes::Processes;
 use crate::report::{Report, Seen};
 use crate::run::{self, EDGE_DEFAULT, Options, RunError};
 use crate::scenario::{Pairs, Scenario};
@@ -72,6 +73,7 @@ pub fn run(scenario: Scenario, options: &Options, count: u32) -> Result<Report, 
         worker.expect(|news| matches!(news, News::Ramped))?;
     }
     let before = server.usage();
+    let processes_before = options.processes.usages();
     for worker in &mut workers {
         worker.go_on()?;
     }
@@ -81,7 +83,8 @@ pub fn run(scenario: Scenario, options: &Options, count: u32) -> Result<Report, 
     let server_used = server.usage().zip(before).map(|(after, before)| after.since(&before));
     let mut measures = Measures::new(scenario.schedule().len());
     let mut judgement = Judgement::default();
-    let mut seen = Seen { server: server_used, ..Seen::default() };
+    let processes = options.processes.used_since(&processes_before);
+    let mut seen = Seen { server: server_used, processes, ..Seen::default() };
     for worker in workers {
         let part = worker.finish()?;
         measures.merge(&part.measures);
@@ -124,6 +127,7 @@ fn split(scenario: &Scenario, options: &Options, count: u32) -> Vec<Job> {
                 workers: 1,
                 seed: None,
                 shows_progress: false,
+                processes: Processes::default(),
                 first_connection: from as u32 * scenario.devices,
                 has_fresh_users: scenario.first_user == 0,
                 ..options.clone()

@@ -68,6 +68,31 @@ fn reports_become_a_table() {
 }
 
 #[test]
+fn processes_that_are_named_are_reported_with_their_shares() {
+    let edge = FakeEdge::start(Mischief::None);
+    let json = edge.data.path().join("cluster.json");
+    let [edges, brokers] = ["edge", "broker"].map(|name| format!("{name}={}", std::process::id()));
+    let json_path = json.to_str().expect("a path");
+    let output = run(&edge, SMALL, &["--server", &edges, "--backend", &brokers, "--json", json_path]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("all servers"), "{}", text(&output.stdout));
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&json).expect("a report")).expect("JSON");
+    let processes = report["processes"].as_array().expect("a list");
+    let parts: Vec<_> = processes.iter().map(|p| (p["name"].as_str(), p["part"].as_str())).collect();
+    let expected = [("edge", "server"), ("broker", "backend"), ("generator", "generator")];
+    assert_eq!(parts, expected.map(|(name, part)| (Some(name), Some(part))));
+    assert!(processes.iter().all(|p| p["cost"]["resident_bytes"].as_u64() > Some(0)), "{processes:?}");
+
+    let output = program().arg("table").arg(&json).output().expect("it runs");
+    assert!(text(&output.stdout).contains("| **all servers** |"), "{}", text(&output.stdout));
+
+    let output = run(&edge, SMALL, &["--server", "edge=1073741824"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("no process 1073741824"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_violation_ends_with_1_and_its_history() {
     let edge = FakeEdge::start(Mischief::Forget);
     let output = run(&edge, SMALL, &[]);
