@@ -174,7 +174,9 @@ impl Outbox {
             format: send.format,
             content: std::mem::take(&mut send.content).into_string(),
             time: send.time_ms,
-            attempt: Some(send.attempt),
+            // A try that was refused for certain left nothing that would have to be looked for, and an edge that has too much
+            // to do is spared the look-up.
+            attempt: Some(if send.may_exist { send.attempt } else { 0 }),
         };
         out.packet(MsgType::C2cSend, &packet);
         send.content = packet.content.into_boxed_str();

@@ -95,8 +95,19 @@ fn a_refusal_for_now_is_retried_not_before_its_time_and_nothing_passes_it() {
     let due = world.client.due_ms().expect("a retry is due");
     assert!((1_200..=1_300).contains(&due), "{due}");
     assert_eq!(world.tick_at(due - 1, Input::Tick), []);
-    assert_eq!(world.tick_at(due, Input::Tick), [(1, 1)]);
+    // It certainly left nothing behind, so nobody has to look for it.
+    assert_eq!(world.tick_at(due, Input::Tick), [(1, 0)]);
     assert_eq!(world.sends(Input::Packet(&ack(1, 1, 0))), [(2, 0)]);
+}
+
+#[test]
+fn a_certain_refusal_after_an_unknown_outcome_leaves_it_unknown() {
+    let mut world = World::connected();
+    world.send(1, PEER);
+    world.handle(Input::Disconnected);
+    assert_eq!(world.sends(Input::Connected), [(1, 1)]);
+    world.handle(Input::Packet(&nack(1, Code::Overloaded, 200)));
+    assert_eq!(world.tick_at(2_000, Input::Tick), [(1, 2)]);
 }
 
 #[test]
@@ -106,7 +117,7 @@ fn refusals_end_a_send_when_they_are_for_good_or_too_many() {
     world.send(1, PEER);
     world.send(2, PEER);
     world.handle(Input::Packet(&nack(1, Code::Overloaded, 0)));
-    assert_eq!(world.tick_at(2_000, Input::Tick), [(1, 1)]);
+    assert_eq!(world.tick_at(2_000, Input::Tick), [(1, 0)]);
     let (outputs, sent) = world.handle(Input::Packet(&nack(1, Code::Overloaded, 0)));
     let refusal = Refusal::Code(Code::Overloaded as i32, "a text".into());
     assert!(outputs.contains(&Output::Refused { id: id(1), refusal, may_exist: false }), "{outputs:?}");
