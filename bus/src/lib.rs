@@ -153,6 +153,17 @@ impl Publisher {
             Self::Pulsar(publisher) => publisher.publish(partition, tag, pack),
         }
     }
+
+    /// How many packs of one partition are best under way at a time; what comes meanwhile travels together. On the embedded
+    /// log the packs of a group share its sync, so that two keep it busy. A broker is paid for each message, whatever is
+    /// in it: one, and its packs grow as it becomes slower.
+    pub fn packs_at_once(&self) -> u8 {
+        match self {
+            Self::Embedded(_) => 2,
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(_) => 1,
+        }
+    }
 }
 
 /// The one active reader of a partition for its subscription.

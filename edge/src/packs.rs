@@ -1,7 +1,7 @@
 //! What the sessions of a shard publish, packed by partition.
 //!
-//! While [`OUT_MAX`] packs of a partition are on their way, further events wait and travel together: packs grow with the
-//! load and nothing waits for a timer.
+//! While as many packs of a partition are on their way as the bus wants, further events wait and travel together: packs
+//! grow with the load and nothing waits for a timer.
 
 use bytes::Bytes;
 use petrel_bus::{PublishError, Publisher};
@@ -14,8 +14,6 @@ use petrel_protocol::topics::partition;
 use petrel_ring::SocketId;
 use prost::Message;
 
-/// Packs of one partition that wait for the bus's receipt.
-const OUT_MAX: u8 = 2;
 /// Receipts that wait for the bus. Beyond: dropped and counted; the device then sees a duplicate at its next connect.
 const RECEIPTS_WAITING_MAX: usize = 65_536;
 
@@ -33,6 +31,8 @@ struct Waiting {
 pub(crate) struct Packs {
     uplink: Publisher,
     receipts: Publisher,
+    /// Packs of one partition that may wait for the bus's receipt.
+    out_max: u8,
     waiting: Vec<Waiting>,
     waiting_receipts: Vec<Vec<Receipt>>,
     on_their_way: Map<u64, (u16, Vec<Owner>)>,
@@ -45,6 +45,7 @@ pub(crate) struct Packs {
 impl Packs {
     pub(crate) fn new(uplink: Publisher, receipts: Publisher, partitions: u16) -> Self {
         Self {
+            out_max: uplink.packs_at_once(),
             uplink,
             receipts,
             waiting: (0..partitions).map(|_| Waiting::default()).collect(),
@@ -83,7 +84,7 @@ impl Packs {
     /// Publishes what may go now. Events that the bus refused at once are settled through `refused`.
     pub(crate) fn flush(&mut self, refused: &mut Vec<(Owner, Outcome)>) {
         for p in 0..self.waiting.len() {
-            while !self.waiting[p].events.is_empty() && self.waiting[p].out < OUT_MAX {
+            while !self.waiting[p].events.is_empty() && self.waiting[p].out < self.out_max {
                 self.publish(p, refused);
             }
             self.publish_receipts(p);
