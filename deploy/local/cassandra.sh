@@ -61,9 +61,10 @@ storage_compatibility_mode: NONE
 disk_access_mode: mmap_index_only
 disk_optimization_strategy: ssd
 concurrent_reads: 8
-concurrent_writes: 16
+# With commitlog_sync batch, a row holds a thread until the disk has it: what reaches the disk at once is this many rows.
+concurrent_writes: 128
 concurrent_compactors: 1
-native_transport_max_threads: 16
+native_transport_max_threads: 64
 key_cache_size: 16MiB
 counter_cache_size: 0MiB
 file_cache_size: 32MiB

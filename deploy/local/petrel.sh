@@ -35,7 +35,7 @@ petrel_launch() {
   [ -f "$dir/keys.json" ] || "$petrel_bin/petrel-router" keys new "$dir/keys.json" >/dev/null
   local options=(--id "$number" --calls "127.0.0.1:$calls" --health "127.0.0.1:$health"
     --pulsar-broker "pulsar://127.0.0.1:$PULSAR_PORT" --pulsar-admin "http://127.0.0.1:$PULSAR_ADMIN_PORT"
-    --pulsar-namespace "$PETREL_NAME" --pulsar-partitions "${PETREL_PARTITIONS:-8}")
+    --pulsar-namespace "$PETREL_NAME" --pulsar-partitions "${PETREL_PARTITIONS:-4}")
   local routers; routers=$(for r in router1 router2; do (service "$r"; echo "127.0.0.1:$calls"); done | paste -sd,)
   case "$kind" in
     edge)
