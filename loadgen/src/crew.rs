@@ -131,10 +131,17 @@ impl<W: Watch> Steps<'_, W> {
         self.until(settle, |s| s.board.sum(|g| g.pending.load(Acquire).into()) == 0);
         self.step(Stage::Gather);
         self.until(settle + ramp, |s| s.board.is_quiet(s.now(), quiet));
-        self.step(Stage::Resync);
-        self.until(settle + ramp, |s| {
+        let is_synced = |s: &Self| {
             s.board.sum(|g| g.synced.load(Acquire).into()) == devices && s.board.is_quiet(s.now(), quiet)
-        });
+        };
+        self.step(Stage::Resync);
+        let has_synced = self.until(settle + ramp, is_synced);
+        // Who did not come through the final sync must be seen as that.
+        if has_synced && self.plan.scenario.forgotten_s > 0.0 {
+            self.until(Duration::from_secs_f64(self.plan.scenario.forgotten_s), |_| false);
+            self.step(Stage::Again);
+            self.until(settle + ramp, is_synced);
+        }
         Ok(())
     }
 

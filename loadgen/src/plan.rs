@@ -130,11 +130,14 @@ pub enum Stage {
     Gather,
     /// Everybody connects once more and is brought up to what is stored: the final sync.
     Resync,
+    /// Everybody connects yet again: nothing that was acknowledged may come.
+    Again,
     /// Everybody goes.
     End,
 }
 
-const STAGES: [Stage; 6] = [Stage::Ramp, Stage::Load, Stage::Drain, Stage::Gather, Stage::Resync, Stage::End];
+const STAGES: [Stage; 7] =
+    [Stage::Ramp, Stage::Load, Stage::Drain, Stage::Gather, Stage::Resync, Stage::Again, Stage::End];
 
 /// How far everybody is. Written by one side, read by the other, never waited for.
 #[derive(Debug)]

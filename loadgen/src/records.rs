@@ -184,6 +184,8 @@ pub enum FaultKind {
     Stranger,
     /// The edge says that a place in a conversation does not exist.
     Absent,
+    /// What a device had acknowledged was pushed to it again, long after.
+    Forgotten,
 }
 
 /// All that one thread remembers.

@@ -288,6 +288,7 @@ impl Watch for View {
             Stage::Drain => "waiting for answers",
             Stage::Gather => "everybody comes back",
             Stage::Resync => "final sync",
+            Stage::Again => "nothing may come again",
             Stage::End => "closing",
         };
         let connections = plan.scenario.connections();

@@ -57,6 +57,9 @@ pub struct Scenario {
     pub answer_s: f64,
     /// Seconds at most for each step after the load: answers, everybody back, the final sync.
     pub settle_s: f64,
+    /// Seconds after the final sync at which everybody connects once more: what was acknowledged must not come again. 0: not
+    /// tried.
+    pub forgotten_s: f64,
     /// Milliseconds without news after which a step is over.
     pub quiet_ms: u64,
     /// The run is invalid where the generator's 99th percentile of lag is above this, in ms.
@@ -136,6 +139,7 @@ impl Default for Scenario {
             pipeline: 1,
             answer_s: 30.0,
             settle_s: 60.0,
+            forgotten_s: 0.0,
             quiet_ms: 1_000,
             lag_p99_ms_max: 10.0,
             lag_max_ms_max: 1_000.0,
@@ -272,6 +276,7 @@ impl Scenario {
             (!is_share(self.read_share), "`read_share` must be 0 to 1"),
             (self.pipeline == 0, "`pipeline` must be at least 1"),
             (!is_positive(self.answer_s), "`answer_s` must be above 0"),
+            (!is_natural(self.forgotten_s), "`forgotten_s` must not be negative"),
             (!is_positive(self.settle_s), "`settle_s` must be above 0"),
         ];
         checks.into_iter().find(|(is_fault, _)| *is_fault).map(|(_, text)| text)

@@ -114,9 +114,11 @@ impl Inner {
                 }
             }
             Stage::Gather => (0..self.devices.len()).for_each(|d| self.want(d, true, now)),
-            Stage::Resync => (0..self.devices.len()).for_each(|d| {
+            Stage::Resync | Stage::Again => (0..self.devices.len()).for_each(|d| {
                 // Everybody leaves at once; the ramp's rate paces the return.
-                self.devices[d].hang_up(now, true);
+                let device = &mut self.devices[d];
+                (device.has_resynced, device.resync_connects) = (false, 0);
+                device.hang_up(now, true);
             }),
             Stage::End => self.devices.iter_mut().for_each(|d| d.is_wanted = false),
             Stage::Ramp | Stage::Drain => {}

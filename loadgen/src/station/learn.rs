@@ -92,9 +92,14 @@ impl Inner {
             }
             Output::Status { id, seq, status, .. } => self.status(d, at, &id, seq, status),
             Output::RecallRefused(_, code, _) | Output::OtherRefused(_, code, _) => self.refusal(at, code),
-            Output::Repeated(..) => {
+            Output::Repeated(peer, seq) => {
                 self.measures.counts.duplicates += 1;
                 self.last_news = at;
+                if self.stage == Stage::Again {
+                    let detail =
+                        format!("row {seq} of the conversation with {peer} was acknowledged and came again");
+                    self.fault(d, at, FaultKind::Forgotten, None, detail);
+                }
             }
             Output::Ready => self.ready(d, at),
             Output::Drain(after_ms) => {

@@ -69,6 +69,8 @@ pub enum Violation {
     Nonsense,
     /// A message that nobody sent.
     Stranger,
+    /// What was acknowledged came again after the final sync: the store does not know what its device said.
+    Forgotten,
     /// A device did not get ready and quiet in the final sync.
     Unsynced,
 }
@@ -138,6 +140,7 @@ impl Violation {
             Self::RecallLost => "a recall that a device does not know",
             Self::Nonsense => "a packet that makes no sense",
             Self::Stranger => "a message that nobody sent",
+            Self::Forgotten => "acknowledged, and pushed again after the final sync",
             Self::Unsynced => "a device did not come through the final sync",
         }
     }
@@ -285,6 +288,7 @@ impl Facts {
                 FaultKind::Nonsense => Violation::Nonsense,
                 FaultKind::Stranger => Violation::Stranger,
                 FaultKind::Absent => Violation::Hole,
+                FaultKind::Forgotten => Violation::Forgotten,
             };
             judgement.found(kind, || {
                 let device = self.device_name(fault.device);

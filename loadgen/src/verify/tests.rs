@@ -198,6 +198,7 @@ fn what_devices_saw_themselves_counts() {
         (FaultKind::Nonsense, Violation::Nonsense),
         (FaultKind::Stranger, Violation::Stranger),
         (FaultKind::Absent, Violation::Hole),
+        (FaultKind::Forgotten, Violation::Forgotten),
     ] {
         let found = after(|f| {
             let fault =
