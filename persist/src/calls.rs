@@ -13,8 +13,11 @@ use crate::metrics::METRICS;
 use crate::store::{Store, StoreError};
 use crate::sync;
 
-/// A caller waits no longer.
-const GIVEN_UP: Duration = Duration::from_millis(limits::PERSIST_CALL_MS_MAX);
+/// After half of what a caller waits, the answer would often come too late: calls are begun in their order, so that under
+/// more than can be answered each would be begun just before its caller gives it up.
+const GIVEN_UP: Duration = Duration::from_millis(limits::PERSIST_CALL_MS_MAX / 2);
+
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The callers' end.
 #[derive(Clone)]
@@ -70,7 +73,7 @@ impl Answering {
 pub(crate) struct Waiting(Arc<Mutex<Receiver<Message>>>);
 
 impl Waiting {
-    /// Answers until it is told to stop. What waited for so long that its caller has given it up is not begun: under more
+    /// Answers until it is told to stop. What waited for so long that its caller gives it up is not begun: under more
     /// calls than the store can answer, all work would else go into answers that come too late, for ever.
     pub(crate) fn answer(self, answering: &Answering) {
         while let Some((call, since)) = self.next() {
@@ -126,10 +129,31 @@ fn answer(call: PersistCall, store: &Store, accounts: &Accounts) {
 
 fn send<T>(reply: Reply<T>, answer: Result<Result<T, CallError>, StoreError>) {
     reply.send(answer.unwrap_or_else(|error| {
-        tracing::error!("a call failed: {error}");
+        static FAILURES: Mutex<Failures> = Mutex::new(Failures { told: None, untold: 0 });
+        if let Some(count) = FAILURES.lock().unwrap_or_else(PoisonError::into_inner).failed(Instant::now()) {
+            tracing::error!("{count} calls failed; the last one: {error}");
+        }
         METRICS.failures.inc();
         Err(CallError::Unavailable)
     }));
+}
+
+/// A store that is away fails every call; its log says so once a second.
+struct Failures {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Failures {
+    /// How many are to be told now, if any.
+    fn failed(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        let is_due = self.told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY);
+        is_due.then(|| {
+            self.told = Some(now);
+            std::mem::take(&mut self.untold)
+        })
+    }
 }
 
 fn refuse(call: PersistCall, error: CallError) {
@@ -151,6 +175,15 @@ mod tests {
 
     use super::*;
     use crate::store::tests::{GENERATION, belongs};
+
+    #[test]
+    fn failures_are_told_once_a_second_with_their_number() {
+        let mut failures = Failures { told: None, untold: 0 };
+        let now = Instant::now();
+        let told =
+            [0, 10, 999, 1_000, 1_001, 2_500].map(|ms| failures.failed(now + Duration::from_millis(ms)));
+        assert_eq!(told, [Some(1), None, None, Some(3), None, Some(2)]);
+    }
 
     #[test]
     fn what_its_caller_has_given_up_is_not_begun() {

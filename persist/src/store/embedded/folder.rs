@@ -100,12 +100,13 @@ impl State {
             return;
         }
         let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        tracing::info!("the store in {dir} is opened again, since it could not be written");
         // Its lock on the folder ends with it.
         *store = None;
         match Embedded::open(&self.dir, &self.belongs) {
             Ok(opened) => {
                 *store = Some(opened);
-                tracing::info!("the store in {dir} was opened again");
+                tracing::info!("the store in {dir} can be written again");
             }
             Err(error) => tracing::warn!("{error}; it is tried again each second"),
         }
