@@ -17,19 +17,23 @@ pub(crate) fn in_own_namespace() -> Option<Result<ExitCode, String>> {
     if std::env::var_os(INSIDE).is_some() {
         return None;
     }
-    let mut unshare = Command::new("unshare");
+    let mut options = vec!["--mount", "--propagation", "private"];
     // Who is not root is it in a namespace of its own, where the kernel allows that.
     if !is_root() {
-        unshare.args(["--user", "--map-root-user"]);
+        options.extend(["--user", "--map-root-user"]);
     }
-    unshare.args(["--mount", "--propagation", "private", "--"]).args(std::env::args_os()).env(INSIDE, "1");
-    Some(match unshare.status() {
-        Ok(status) => Ok(status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8))),
-        Err(e) => Err(format!(
-            "this stack fills a disk of its own, for which `unshare` is needed: {e}; install util-linux, or leave \
-             `disk` out of the stack"
-        )),
-    })
+    options.push("--");
+    let tried = Command::new("unshare").args(&options).arg("true").output();
+    if !tried.is_ok_and(|output| output.status.success()) {
+        let needs = "this stack fills a disk of its own: run as root, with `unshare` of util-linux, or give --no-disk";
+        return Some(Err(needs.to_owned()));
+    }
+    let status = Command::new("unshare").args(options).args(std::env::args_os()).env(INSIDE, "1").status();
+    Some(
+        status
+            .map_err(|e| format!("unshare: {e}"))
+            .map(|status| status.code().map_or(ExitCode::FAILURE, |code| ExitCode::from(code as u8))),
+    )
 }
 
 fn is_root() -> bool {
@@ -51,7 +55,7 @@ impl Disk {
         match mounted {
             Ok(output) if output.status.success() => Ok(Self { filler: Path::new(&disk.at).join("filler") }),
             Ok(output) => Err(format!(
-                "a disk cannot be mounted at {}: {}; run as root, or leave `disk` out of the stack",
+                "a disk cannot be mounted at {}: {}; run as root, or give --no-disk",
                 disk.at,
                 String::from_utf8_lossy(&output.stderr).trim()
             )),

@@ -54,6 +54,9 @@ struct Arguments {
     /// Only these victims, by their names or kinds, with commas between them.
     #[arg(long, value_delimiter = ',')]
     victims: Vec<String>,
+    /// Leaves out the disk of its own, which takes a mount, and so the fault `fill`.
+    #[arg(long)]
+    no_disk: bool,
     /// Where Petrel's programs are.
     #[arg(long, default_value = "target/release")]
     bin: PathBuf,
@@ -93,7 +96,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
         ("run".to_owned(), format!("chaos{}x{}", arguments.seed, std::process::id())),
         ("load_s".to_owned(), (arguments.seconds + CALM_S).to_string()),
     ]);
-    let stack = Stack::read(&arguments.stack, &values)?;
+    let mut stack = Stack::read(&arguments.stack, &values)?;
+    if arguments.no_disk {
+        stack.disk = None;
+    }
     if stack.disk.is_some()
         && let Some(code) = disk::in_own_namespace()
     {
@@ -154,9 +160,13 @@ fn strike_all(
         only: arguments.only.clone(),
         victims: arguments.victims.clone(),
     };
+    let mut outcome = Outcome::default();
+    // Before everybody is connected there is nothing to lose.
+    while !has_begun(dir) && load.try_wait().map_err(|e| e.to_string())?.is_none() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
     let began = Instant::now();
     let until = began + Duration::from_secs(arguments.seconds);
-    let mut outcome = Outcome::default();
     loop {
         chaos.pause(arguments.every_ms);
         if Instant::now() >= until {
@@ -199,6 +209,14 @@ fn strike_all(
     let logs: Vec<PathBuf> = targets.processes.iter().filter_map(Running::log).collect();
     outcome.judge_waits(dir, &logs)?;
     Ok(outcome)
+}
+
+/// Whether the load sends already, as the parts of its history tell.
+fn has_begun(dir: &Path) -> bool {
+    let parts = (0..).map(|part| dir.join(format!("history.{part}"))).take_while(|part| part.exists());
+    parts
+        .filter_map(|part| std::fs::read(part).ok())
+        .any(|part| part.windows(6).any(|word| word == b" send "))
 }
 
 /// Its exit code; none where it was killed, which it is where it does not end.
