@@ -17,12 +17,15 @@ const STEPS_MAX: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Walk {
     slot: usize,
+    /// Where this walk ends: the table's length when it began. One that ended where the table does would never end while
+    /// clients keep coming, and never look at those who are there.
+    end: usize,
     due: Instant,
 }
 
 impl Walk {
     pub(crate) fn new(started: Instant) -> Self {
-        Self { slot: 0, due: started + WHOLE / STEPS_MIN as u32 }
+        Self { slot: 0, end: 0, due: started + WHOLE / STEPS_MIN as u32 }
     }
 
     /// When the next step is due.
@@ -38,10 +41,13 @@ impl Walk {
         let steps = len.div_ceil(STEP_SLOTS).clamp(STEPS_MIN, STEPS_MAX);
         // A walk that is late goes on from now: hurrying would only make it later.
         self.due = now + WHOLE / steps as u32;
-        let first = if self.slot < len { self.slot } else { 0 };
-        let end = (first + len.div_ceil(steps)).min(len);
-        self.slot = end;
-        Some(first..end)
+        self.end = self.end.min(len);
+        if self.slot >= self.end {
+            (self.slot, self.end) = (0, len);
+        }
+        let first = self.slot;
+        self.slot = (first + len.div_ceil(steps)).min(self.end);
+        Some(first..self.slot)
     }
 }
 
@@ -68,6 +74,24 @@ mod tests {
             let is_tiny = len < STEPS_MIN;
             assert!(*least >= 1 && (*most <= 2 || is_tiny), "{len}: {least} to {most} times");
         }
+    }
+
+    #[test]
+    fn every_slot_is_passed_while_the_table_grows() {
+        let started = Instant::now();
+        let mut walk = Walk::new(started);
+        let mut len = 5_000;
+        let mut passed = vec![0_u8; len];
+        // Clients keep coming, some between any two steps.
+        while walk.due() < started + 3 * WHOLE {
+            let now = walk.due();
+            let slots = walk.step(now, len).expect("it is due");
+            slots.for_each(|slot| passed[slot] += 1);
+            len += 20;
+            passed.resize(len, 0);
+        }
+        let least = passed[..5_000].iter().min().expect("slots");
+        assert!(*least >= 2, "{least} times in three times the time of a walk");
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub enum Output {
 pub struct Config {
     /// A client that was silent this long is pinged.
     pub ping_after_ms: u64,
-    /// A client that was silent this long is closed.
+    /// A client that was silent this long is closed, if it was pinged and had the time between the two to answer.
     pub evict_after_ms: u64,
     /// Sends of the shard that are accepted and not yet stored. Beyond: refused as overloaded.
     pub shard_unstored_max: usize,
@@ -325,11 +325,13 @@ impl Session {
 
     fn sweep(&mut self, now: Now, shared: &mut Shared, out: &mut Outputs) {
         let silent = silent_ms(now, self.heard);
-        if silent >= shared.config.evict_after_ms {
+        if self.is_pinged && silent >= shared.config.evict_after_ms {
             return self.close(close::SILENT, "no sign of life: answer pings, or send one every 30 s", out);
         }
-        if silent >= shared.config.ping_after_ms && !self.is_pinged {
+        if !self.is_pinged && silent >= shared.config.ping_after_ms {
             self.is_pinged = true;
+            // A shard that is late asks late: what went by until it did is not held against the client.
+            self.heard = quarters(now).wrapping_sub((shared.config.ping_after_ms / 250) as u32);
             out.push(Output::Ping([0; 4]));
         }
         if self.phase == Phase::Claiming {

@@ -9,10 +9,25 @@ fn a_silent_client_is_pinged_then_closed() {
     assert!(world.session.is_due(world.now, &world.shared.config));
     assert!(matches!(&world.give(Input::Sweep)[..], [Seen::Other(Output::Ping(_))]));
     assert!(world.give(Input::Sweep).is_empty(), "pinged once");
-    world.session.heard(world.now);
-    world.now.mono_ms += limits::EVICT_AFTER_MS;
+    world.now.mono_ms += limits::EVICT_AFTER_MS - limits::PING_AFTER_MS - 250;
+    assert!(world.give(Input::Sweep).is_empty(), "not yet");
+    world.now.mono_ms += 250;
     let seen = world.give(Input::Sweep);
     assert!(matches!(&seen[..], [Seen::Other(Output::Close(close::SILENT, _))]), "{seen:?}");
+}
+
+#[test]
+fn a_client_that_was_pinged_late_has_its_time_to_answer() {
+    let mut world = World::live();
+    world.now.mono_ms += 3 * limits::EVICT_AFTER_MS;
+    assert!(world.session.is_due(world.now, &world.shared.config));
+    let seen = world.give(Input::Sweep);
+    assert!(matches!(&seen[..], [Seen::Other(Output::Ping(_))]), "nobody asked it: {seen:?}");
+    world.now.mono_ms += limits::EVICT_AFTER_MS - limits::PING_AFTER_MS - 250;
+    assert!(!world.session.is_due(world.now, &world.shared.config));
+    assert!(world.give(Input::Sweep).is_empty(), "it has its time");
+    world.now.mono_ms += 250;
+    assert!(matches!(&world.give(Input::Sweep)[..], [Seen::Other(Output::Close(close::SILENT, _))]));
 }
 
 #[test]
