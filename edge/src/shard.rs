@@ -62,7 +62,11 @@ pub(crate) struct Shard {
     pub(crate) metrics: Metrics,
     websocket: websocket::Config,
     started: Instant,
+    /// When this turn had its first completion or wake-up; within it time stands still.
+    instant: Instant,
     now: Now,
+    /// Whether the clock was read in this turn: two system clocks for each message would be a tenth of what a shard does.
+    is_clock_read: bool,
     next_flush: Option<Instant>,
     walk: Walk,
     drain_until: Option<Instant>,
@@ -109,7 +113,9 @@ impl Shard {
                 take_text: false,
             },
             started,
+            instant: started,
             now: Now::default(),
+            is_clock_read: false,
             next_flush: None,
             walk: Walk::new(started),
             drain_until: None,
@@ -123,6 +129,7 @@ impl Shard {
         self.connections.reserve_exact(ring.capacity() as usize);
         while !self.is_done(&ring) {
             let wait = self.next_timer().saturating_duration_since(Instant::now());
+            self.is_clock_read = false;
             ring.turn(Some(wait), &mut self)?;
         }
         Ok(())
@@ -139,10 +146,15 @@ impl Shard {
         self.drain_until.is_some_and(|until| ring.is_empty() || Instant::now() >= until)
     }
 
+    /// Reads the clock, unless it was read in this turn already.
     fn read_clock(&mut self) {
+        if std::mem::replace(&mut self.is_clock_read, true) {
+            return;
+        }
+        self.instant = Instant::now();
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.now =
-            Now { mono_ms: self.started.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 };
+        let mono = self.instant.duration_since(self.started);
+        self.now = Now { mono_ms: mono.as_millis() as u64, wall_ms: wall.as_millis() as u64 };
     }
 
     pub(crate) fn address(&self, id: SocketId) -> Address {
@@ -200,7 +212,7 @@ impl Shard {
                 }
                 Output::FlushReceiptsLater => {
                     self.flush_later.push(id);
-                    self.next_flush.get_or_insert_with(|| Instant::now() + FLUSH_EVERY);
+                    self.next_flush.get_or_insert(self.instant + FLUSH_EVERY);
                 }
                 Output::IdBatch => self.id_batch(ring, id),
                 Output::Close(code, reason) => self.close(ring, id, code, reason),
@@ -366,7 +378,7 @@ impl Shard {
 
     /// Timers: handshakes that take too long, a part of the table, receipts.
     fn timers(&mut self, ring: &mut Ring) {
-        let instant = Instant::now();
+        let instant = self.instant;
         if self.next_flush.is_some_and(|at| at <= instant) {
             self.next_flush = None;
             for id in std::mem::take(&mut self.flush_later) {
@@ -492,6 +504,7 @@ impl Handler for Shard {
     const WANTS_DRAINED: bool = false;
 
     fn accepted(&mut self, _ring: &mut Ring, id: SocketId) {
+        self.read_clock();
         let slot = id.slot as usize;
         if slot >= self.connections.len() {
             self.connections.resize_with(slot + 1, Connection::default);
