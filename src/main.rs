@@ -21,6 +21,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const BAD_START: u8 = 2;
 
 fn main() -> ExitCode {
+    // Every shard's allocator would hold huge pages that it does not fill: megabytes a thread. A kernel that does not know
+    // the setting has none to turn off.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let cli = Cli::parse();
     let done = match &cli.command {
         Some(Command::Token(args)) => token::print(args),

@@ -41,6 +41,9 @@ struct Config {
 }
 
 fn main() -> ExitCode {
+    // Every shard's allocator would hold huge pages that it does not fill: megabytes a thread. A kernel that does not know
+    // the setting has none to turn off.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let about = "Holds the WebSockets of clients: one of Petrel's services";
     let documented = Documented::new("petrel-edge", about, include_str!("../../deploy/config/edge.toml"));
     let told = documented.command().get_matches();

@@ -28,15 +28,29 @@ struct Arguments {
     /// Connections at most.
     #[arg(long, default_value_t = petrel_ring::Config::default().sockets)]
     sockets: u32,
+    /// Entries of the submission queue.
+    #[arg(long, default_value_t = petrel_ring::Config::default().entries)]
+    entries: u32,
+    /// Receive buffers at most.
+    #[arg(long, default_value_t = petrel_ring::Config::default().buffers)]
+    buffers: u16,
+    /// Bytes of each of them.
+    #[arg(long, default_value_t = petrel_ring::Config::default().buffer_bytes)]
+    buffer_bytes: u32,
 }
 
 fn main() -> io::Result<()> {
+    // As Petrel does; also, a huge page would hide what a connection takes.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let arguments = Arguments::parse();
     let options = arguments.options;
     let egress_bytes_max = (2 * options.message_bytes_max).max(1 << 20);
     let mut ring = Ring::new(petrel_ring::Config {
         wait_us_max: arguments.wait_us_max,
         sockets: arguments.sockets,
+        entries: arguments.entries,
+        buffers: arguments.buffers,
+        buffer_bytes: arguments.buffer_bytes,
         egress_bytes_max,
         ..petrel_ring::Config::default()
     })?;
