@@ -28,6 +28,8 @@ PYTHON
   rm -f "$work/row.json"
 }
 
+echo "### 10,000 connects ($rounds rounds)"
+echo
 echo "| server | connects/s (ends) | server CPU µs each | user | system | connects a core second | failed |"
 echo "| --- | --- | --- | --- | --- | --- | --- |"
 port=${PORT:-27900}

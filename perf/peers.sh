@@ -1,32 +1,29 @@
 #!/usr/bin/env bash
 # Petrel's engine beside what a user would pick instead: bun (its server is uWebSockets), socketify (uWebSockets under
-# Python), gws and nbio (Go), under the client of perf/engines.sh: echo, and broadcast to 10,000. Prints Markdown; every
-# round goes to a JSON file beside it. Peers are installed in pinned versions into a cache folder, from their registries
-# by npm, pip and go; one that cannot be is named with the reason.
-#   perf/peers.sh [--short] [OUT]   OUT: folder for peers.md and peers.json (default target/perf)
-#   perf/peers.sh --build           builds and installs only
-# --short takes about five minutes after that; without it about thirty.
-# PROFILE chooses the build (default release). PETREL_PEERS is the cache folder (default ~/.cache/petrel-peers).
+# Python), gws and nbio (Go), under the client of perf/engines.sh: echo, and broadcast to 10,000. Peers are installed in
+# pinned versions into a cache folder, from their registries by npm, pip and go; one that cannot be is named with the reason.
+#   perf/peers.sh [PART…]    all parts (about 35 minutes after that), or those that are named
+#   perf/peers.sh --list     the parts, none above 8 minutes, and how long each takes
+#   perf/peers.sh --build    builds and installs only
+# Options and settings as in perf/engines.sh; PETREL_PEERS is the cache folder (default ~/.cache/petrel-peers).
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-profile=${PROFILE:-release}
-bin=${CARGO_TARGET_DIR:-target}/$profile
+what=peers title=Peers
+source "$(dirname "${BASH_SOURCE[0]}")/compare.sh"
 cache=${PETREL_PEERS:-$HOME/.cache/petrel-peers}
 here=$PWD/perf/peers
 bun_version=1.4.5
 socketify_version=0.0.31
 
-cargo build --locked --profile "$profile" -p petrel-engines --all-features
+build
 mkdir -p "$cache"
 servers=(--server "ring=$bin/echo-ring")
-missing=()
 # peer NAME INSTALLER COMMAND...: adds a peer, or says why there is none.
 peer() {
   local name=$1 installer=$2 log=$cache/$1.log; shift 2
   if "$installer" >"$log" 2>&1; then
     servers+=(--server "$name=$*")
   else
-    missing+=("$name: not installed: $(tail -1 "$log")")
+    notes+=("- $name: not installed: $(tail -1 "$log")")
   fi
 }
 bun() {
@@ -47,39 +44,19 @@ peer bun bun "$cache/bun/node_modules/bun/bin/bun.exe" "$here/bun.js"
 peer socketify socketify "$cache/python/bin/python" "$here/socketify_echo.py"
 peer gws gws "$cache/gws"
 peer nbio nbio "$cache/nbio"
+notes=("bun $bun_version, socketify $socketify_version, $(sed -n 's/^\t\(github.com\S*\) \(\S*\)$/\1 \2/p' "$here/go/go.mod" | head -2 | paste -sd, -)" "${notes[@]}")
+[ "${1:-}" != --build ] || { printf '%s\n' "${notes[@]}"; exit 0; }
 
-short=
-case "${1:-}" in
-  --build) printf '%s\n' "${missing[@]}"; exit ;;
-  --short) short=1; shift ;;
-esac
-out=${1:-target/perf}
-mkdir -p "$out"
-rm -f "$out/peers.json"
-measure() { "$bin/petrel-engines" "$@" --json "$out/peers.json" | tee -a "$out/peers.md"; }
-
-{
-  echo "## Peers"
-  echo
-  echo "$(date -u +%F), Linux $(uname -r), $(nproc) cores of $(sed -n 's/^model name.*: //p;T;q' /proc/cpuinfo), profile $profile, commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
-  echo "bun $bun_version, socketify $socketify_version, $(sed -n 's/^\t\(github.com\S*\) \(\S*\)$/\1 \2/p' "$here/go/go.mod" | head -2 | paste -sd, -)"
-  echo
-  for line in "${missing[@]}"; do printf -- '- %s\n\n' "$line"; done
-} | tee "$out/peers.md"
-if [ -n "$short" ]; then
-  measure echo "${servers[@]}" --rounds 15 --milliseconds 500
-  measure echo "${servers[@]}" --rounds 3 --milliseconds 400 --warm-up-milliseconds 200 \
-    --payload 20,128,1024,16384 --connections 1000
-  measure broadcast "${servers[@]}" --rounds 5 --milliseconds 500
-  measure echo "${servers[@]}" --rounds 5 --milliseconds 1000 --rate 1000
-  measure idle "${servers[@]}" --rounds 1
-else
-  measure echo "${servers[@]}" --rounds 31 --milliseconds 1000
-  measure echo "${servers[@]}" --rounds 15 --milliseconds 1000 --payload 20,128,1024,16384 --connections 100,1000,10000
-  measure broadcast "${servers[@]}" --rounds 15 --milliseconds 1000 --payload 128,1024
-  for rate in 1000 20000; do measure echo "${servers[@]}" --rounds 9 --milliseconds 2000 --rate "$rate"; done
-  measure idle "${servers[@]}" --rounds 3
-fi
+part echo 3 0 echo ROUNDS TIME WARM_UP
 if command -v perf >/dev/null; then
-  measure echo "${servers[@]:0:4}" --rounds 3 --milliseconds 1000 --profile
+  part profile 3 2 echo ROUNDS TIME WARM_UP --profile
 fi
+part matrix-100 7 0 echo ROUNDS TIME WARM_UP --connections 100 --payload 20,128,1024,16384
+part matrix-1000 7 0 echo ROUNDS TIME WARM_UP --connections 1000 --payload 20,128,1024,16384
+part matrix-10000-small 7 0 echo ROUNDS TIME WARM_UP --connections 10000 --payload 20,128
+part matrix-10000-large 8 0 echo ROUNDS TIME WARM_UP --connections 10000 --payload 1024,16384
+part broadcast 4 0 broadcast ROUNDS TIME WARM_UP --payload 128
+part broadcast-large 4 0 broadcast ROUNDS TIME WARM_UP --payload 1024
+part latency 4 0 echo ROUNDS WARM_UP --milliseconds 1500 --rate 1000
+part idle 1 0 idle --rounds 3
+compare "$@"

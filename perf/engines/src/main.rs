@@ -61,9 +61,9 @@ enum SceneKind {
         /// Messages a second over all connections; without it as fast as answers come.
         #[arg(long)]
         rate: Option<u64>,
-        /// Answers to each message (servers that take `--answers`).
-        #[arg(long, default_value_t = 1)]
-        answers: u32,
+        /// Answers to each message (servers that take `--answers`); several are rows of one table.
+        #[arg(long, value_delimiter = ',', default_values_t = [1])]
+        answers: Vec<u32>,
     },
     /// Each message goes to everybody (servers that take `--broadcast`).
     Broadcast {
@@ -96,21 +96,25 @@ fn main() -> io::Result<()> {
         port: arguments.port,
         is_profiled: arguments.profile,
     };
-    let (kind, payload, connections, per_second, answers) = match &arguments.scene {
+    let mut servers = arguments.servers.clone();
+    let (kind, payload, connections, per_second) = match &arguments.scene {
         SceneKind::Idle { connections } => {
-            let outcomes = compare_idle(&arguments.servers, *connections, &effort)?;
+            let outcomes = compare_idle(&servers, *connections, &effort)?;
             println!("{}", markdown_idle(*connections, &outcomes));
             return keep(&arguments, "idle", &outcomes);
         }
         SceneKind::Echo { payload, connections, rate, answers } => {
-            (Kind::Echo, payload, connections, *rate, *answers)
+            let each =
+                |server: &Server| answers.iter().map(|&count| server.answering(count)).collect::<Vec<_>>();
+            servers = servers.iter().flat_map(each).collect();
+            (Kind::Echo, payload, connections, *rate)
         }
-        SceneKind::Broadcast { payload, connections } => (Kind::Broadcast, payload, connections, None, 1),
+        SceneKind::Broadcast { payload, connections } => (Kind::Broadcast, payload, connections, None),
     };
     for &connections in connections {
         for &payload_bytes in payload {
-            let scene = Scene { kind, payload_bytes, connections, per_second, answers };
-            let outcomes = compare(&arguments.servers, &scene, &effort)?;
+            let scene = Scene { kind, payload_bytes, connections, per_second };
+            let outcomes = compare(&servers, &scene, &effort)?;
             println!("{}", markdown(&scene, &outcomes));
             keep(&arguments, scene, &outcomes)?;
         }

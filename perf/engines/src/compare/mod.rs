@@ -45,8 +45,6 @@ pub struct Scene {
     pub connections: usize,
     /// Messages a second over all connections; none is as fast as the answers come.
     pub per_second: Option<u64>,
-    /// Messages that come back for each one.
-    pub answers: u32,
 }
 
 /// How much is measured, and where.
@@ -142,15 +140,15 @@ fn start(server: &Server, scene: &Scene, effort: &Effort, turn: usize) -> io::Re
     if scene.kind == Kind::Broadcast {
         extra.push("--broadcast".to_owned());
     }
-    if scene.answers != 1 {
-        extra.push(format!("--answers={}", scene.answers));
+    if server.answers != 1 {
+        extra.push(format!("--answers={}", server.answers));
     }
     Running::start(server, &extra, addr, effort.server_core)
 }
 
 fn measure(server: &Server, scene: &Scene, effort: &Effort, turn: usize) -> io::Result<Measured> {
     let running = start(server, scene, effort, turn)?;
-    let shape = Shape { payload_bytes: scene.payload_bytes, answers: scene.answers };
+    let shape = Shape { payload_bytes: scene.payload_bytes, answers: server.answers };
     let mut client = Client::new(running.addr, shape)?;
     client.open(scene.connections)?;
     load(&mut client, scene, effort.warm_up)?;
@@ -192,7 +190,7 @@ fn load(client: &mut Client, scene: &Scene, time: Duration) -> io::Result<u64> {
 }
 
 fn measure_idle(server: &Server, connections: usize, effort: &Effort, turn: usize) -> io::Result<Idle> {
-    let scene = Scene { kind: Kind::Echo, payload_bytes: 64, connections, per_second: None, answers: 1 };
+    let scene = Scene { kind: Kind::Echo, payload_bytes: 64, connections, per_second: None };
     let running = start(server, &scene, effort, turn)?;
     let mut client = Client::new(running.addr, Shape { payload_bytes: 64, answers: 1 })?;
     client.open(IDLE_FIRST)?;

@@ -19,6 +19,8 @@ pub struct Server {
     pub name: String,
     /// Program and arguments.
     pub command: Vec<String>,
+    /// Messages that it sends back for each one (it takes `--answers`).
+    pub answers: u32,
 }
 
 /// `NAME=PROGRAM [ARGUMENTS]`, separated by spaces.
@@ -31,7 +33,19 @@ impl std::str::FromStr for Server {
         if command.is_empty() {
             return Err(format!("the server {name} has no program"));
         }
-        Ok(Self { name: name.to_owned(), command })
+        Ok(Self { name: name.to_owned(), command, answers: 1 })
+    }
+}
+
+impl Server {
+    /// The same server, which answers each message so many times.
+    #[must_use]
+    pub fn answering(&self, answers: u32) -> Self {
+        let name = match answers {
+            1 => self.name.clone(),
+            _ => format!("{}, {answers} answers to each", self.name),
+        };
+        Self { name, answers, ..self.clone() }
     }
 }
 

@@ -68,9 +68,6 @@ fn title(scene: &Scene, outcomes: &[Outcome<Measured>]) -> String {
             format!("### Broadcast of {} B to {} connections", scene.payload_bytes, scene.connections)
         }
     };
-    if scene.answers != 1 {
-        let _ = write!(title, ", {} answers to each message", scene.answers);
-    }
     if let Some(per_second) = scene.per_second {
         let _ = write!(title, ", {per_second} messages/s");
     }
