@@ -26,6 +26,8 @@ const FIRST_BYTES: usize = 512;
 /// Bytes in order: those copied, with shared payloads in between.
 #[derive(Default)]
 pub(crate) struct Egress {
+    /// A shared payload that is all there is. It needs no list, whose memory a fan-out would take for each socket.
+    alone: Bytes,
     copied: Vec<u8>,
     /// Of `copied`, what the kernel has taken.
     taken: usize,
@@ -42,7 +44,7 @@ struct Shared {
 impl Egress {
     /// Bytes that the kernel has not taken.
     pub(crate) fn len(&self) -> usize {
-        self.copied.len() - self.taken + self.shared_bytes
+        self.alone.len() + self.copied.len() - self.taken + self.shared_bytes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -53,7 +55,7 @@ impl Egress {
         if bytes.is_empty() {
             return;
         }
-        self.copy_small_shared();
+        self.make_company();
         if self.taken > 0 && self.copied.len() + bytes.len() > self.copied.capacity() {
             self.compact();
         }
@@ -65,27 +67,35 @@ impl Egress {
 
     /// A payload that is all there is to send is shared at any size, since it needs no gathering.
     pub(crate) fn push_parts(&mut self, head: &[u8], payload: &Bytes) {
-        let is_alone = head.is_empty() && self.is_empty();
+        if head.is_empty() && self.is_empty() {
+            self.clear();
+            self.alone = payload.clone();
+            return;
+        }
         self.push(head);
-        if is_alone || payload.len() >= SHARE_BYTES_MIN {
+        if payload.len() >= SHARE_BYTES_MIN {
             self.push_shared(payload);
         } else {
             self.push(payload);
         }
     }
 
-    /// A small payload that was alone is so no longer.
-    fn copy_small_shared(&mut self) {
-        if self.copied.is_empty() && (1..SHARE_BYTES_MIN).contains(&self.shared_bytes) {
-            for Shared { payload, .. } in self.shared.drain(..) {
-                self.copied.reserve(payload.len().max(FIRST_BYTES));
-                self.copied.extend_from_slice(&payload);
-            }
-            self.shared_bytes = 0;
+    /// What was alone is so no longer.
+    fn make_company(&mut self) {
+        if self.alone.is_empty() {
+            return;
+        }
+        let payload = std::mem::take(&mut self.alone);
+        if payload.len() >= SHARE_BYTES_MIN {
+            self.push_shared(&payload);
+        } else {
+            self.copied.reserve(payload.len().max(FIRST_BYTES));
+            self.copied.extend_from_slice(&payload);
         }
     }
 
     fn push_shared(&mut self, payload: &Bytes) {
+        self.make_company();
         if payload.is_empty() {
             return;
         }
@@ -95,6 +105,10 @@ impl Egress {
 
     /// The first pieces in order, and how many bytes they are.
     pub(crate) fn pieces<'a>(&'a self, pieces: &mut [&'a [u8]; PIECES_MAX]) -> (usize, usize) {
+        if !self.alone.is_empty() {
+            pieces[0] = &self.alone;
+            return (1, self.alone.len());
+        }
         let mut count = 0;
         let mut bytes = 0;
         let mut add = |piece: &'a [u8]| {
@@ -118,6 +132,9 @@ impl Egress {
 
     /// The kernel took this many bytes.
     pub(crate) fn advance(&mut self, mut bytes: usize) {
+        if !self.alone.is_empty() {
+            return self.alone.advance(bytes);
+        }
         while let Some(first) = self.shared.front_mut() {
             let before = (first.at - self.taken).min(bytes);
             self.taken += before;
@@ -151,6 +168,7 @@ impl Egress {
     }
 
     fn clear(&mut self) {
+        self.alone = Bytes::new();
         self.copied.clear();
         self.shared.clear();
         self.taken = 0;
@@ -254,7 +272,7 @@ mod tests {
         let payload = Bytes::from(vec![3; 100]);
         let mut egress = Egress::default();
         egress.push_parts(b"", &payload);
-        assert_eq!((egress.copied.capacity(), egress.shared.len()), (0, 1));
+        assert_eq!((egress.copied.capacity(), egress.shared.capacity()), (0, 0), "no memory of its own");
         egress.push(b"more");
         let mut pieces: [&[u8]; PIECES_MAX] = [&[]; PIECES_MAX];
         assert_eq!(egress.pieces(&mut pieces), (1, 104), "one contiguous send");
