@@ -11,20 +11,17 @@ source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 count=1000000
 case "${1:-}" in [0-9]*) count=$1; shift ;; esac
 ping_after_s=${PING_AFTER_S:-30}
-evict_after_s=${EVICT_AFTER_S:-$((ping_after_s * 3 / 2))}
 ulimit -n 20000
 free_mb=$(awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo)
 [ "$free_mb" -gt $((count * 9 / 1000)) ] ||
   die "$count connections need about $((count * 9 / 1000)) MB of free memory, and $free_mb are there: give a smaller number"
 build
-# Huge pages would give each of so many threads some megabytes that it does not fill.
-export MIMALLOC_ALLOW_THP=0
 shards=$(((count + 11999) / 12000))
 [ "$shards" -ge 2 ] || shards=2
 # The kernel spreads connections over the shards' listeners by hash, so a shard's share varies by a few per cent.
-printf 'sockets_per_shard = 14000\nping_after_s = %s\nevict_after_s = %s\n' "$ping_after_s" "$evict_after_s" >"$work/petrel.toml"
+printf 'sockets_per_shard = 14000\nping_after_s = %s\nevict_after_s = %s\n' "$ping_after_s" $((ping_after_s * 3 / 2)) >"$work/petrel.toml"
 start "$work/data" --shards "$shards" --config "$work/petrel.toml"
-echo "petrel, all in one process, $shards shards of 14,000 sockets at most; open files at most $(ulimit -n); clients pinged after ${ping_after_s} s; allocator without huge pages"
+echo "petrel, all in one process, $shards shards of 14,000 sockets at most; open files at most $(ulimit -n); clients pinged after ${ping_after_s} s"
 # 400 MB for a million; what does not depend on the number is the larger part of a smaller one.
 max=400
 [ "$count" -ge 1000000 ] || max=$((120 + count * 280 / 1000000))
