@@ -10,7 +10,7 @@ use petrel_protocol::ids::{ConversationId, Device, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::sequencer::RowBody;
 
-use crate::store::{CursorId, ShownRow, Store, StoreError};
+use crate::store::{CursorId, SeqRange, ShownRow, Store, StoreError};
 
 /// A page that has something ends after this long.
 const PAGE_MAX: Duration = Duration::from_millis(limits::SYNC_PAGE_MS);
@@ -40,11 +40,15 @@ struct Budget {
     bytes: usize,
     /// Rows that are read, own sends included.
     reads: usize,
+    /// When no further range is begun: a page that comes too late is worth nothing, and is asked for again, so a slow store
+    /// gives small ones.
+    until: Option<Instant>,
 }
 
 impl Budget {
-    fn new(rows_max: u32) -> Self {
+    fn new(rows_max: u32, until: Option<Instant>) -> Self {
         Self {
+            until,
             rows: (rows_max as usize).clamp(1, limits::SYNC_ROWS_MAX),
             bytes: limits::SYNC_BYTES_MAX,
             reads: limits::SYNC_READS_MAX,
@@ -60,6 +64,10 @@ impl Budget {
 
     fn is_spent(&self) -> bool {
         self.rows == 0 || self.bytes == 0 || self.reads == 0
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
     }
 }
 
@@ -104,36 +112,54 @@ fn lacking(
     let from = page.map(|page| page.conversation);
     let conversations = store.conversations(user, from, limits::SYNC_CONVERSATIONS_MAX)?;
     let mut reply = SyncReply::default();
-    let (Some(first), Some(last)) = (conversations.first(), conversations.last()) else { return Ok(reply) };
+    let (Some((first, _)), Some((last, _))) = (conversations.first(), conversations.last()) else {
+        return Ok(reply);
+    };
     let mut cursors = store.cursors(user, device, *first, *last)?.into_iter().peekable();
-    let head_seqs = store.head_seqs(&conversations)?;
-    let mut budget = Budget::new(request.rows_max);
-    for (conversation, head_seq) in conversations.iter().zip(head_seqs) {
+    let mut lacks = Vec::new();
+    for (conversation, head_seq) in &conversations {
         // Both come in the conversations' order.
         while cursors.next_if(|(cursor, _)| cursor < conversation).is_some() {}
         let delivered = cursors.next_if(|(cursor, _)| cursor == conversation).map_or(0, |(_, seq)| seq);
         let after_page =
             page.filter(|page| page.conversation == *conversation).map_or(0, |page| page.after_seq);
         let after_seq = delivered.max(after_page).max(pushed.get(conversation).copied().unwrap_or(0));
-        if after_seq >= head_seq {
-            continue;
+        if after_seq < *head_seq {
+            lacks.push((after_seq == delivered, after_seq, *head_seq, *conversation));
         }
-        // A page that comes too late is worth nothing, and is asked for again: so a slow store gives small ones.
-        let is_slow = !reply.ranges.is_empty() && began.elapsed() >= PAGE_MAX;
-        if budget.is_spent() || is_slow {
-            reply.next_page = Page { conversation: *conversation, after_seq }.to_bytes();
-            return Ok(reply);
+    }
+    let as_range = |&(_, after_seq, to_seq, conversation): &(bool, u64, u64, ConversationId)| SeqRange {
+        conversation,
+        from_seq: after_seq + 1,
+        to_seq,
+    };
+    let wanted: Vec<_> = lacks.iter().map(as_range).collect();
+    let budget = Budget::new(request.rows_max, Some(began + PAGE_MAX));
+    let (given, end) = rows_of(store, &wanted, Some((user, device as u32)), budget)?;
+    for (index, (rows, (is_all_lacking, after_seq, head_seq, conversation))) in
+        given.into_iter().zip(lacks).enumerate()
+    {
+        let to_seq = match end {
+            End::Before(at) if at <= index => {
+                reply.next_page = Page { conversation, after_seq }.to_bytes();
+                return Ok(reply);
+            }
+            End::Within(at, seq) if at == index => seq,
+            _ => head_seq,
+        };
+        if rows.is_empty() && is_all_lacking {
+            all_own.push((CursorId { user, device: Some(device), conversation }, to_seq));
         }
-        let own = Some((user, device as u32));
-        let range = range(store, *conversation, after_seq + 1, head_seq, head_seq, own, &mut budget)?;
-        let to_seq = range.to_seq;
-        if range.rows.is_empty() && after_seq == delivered {
-            let id = CursorId { user, device: Some(device), conversation: *conversation };
-            all_own.push((id, to_seq));
-        }
-        reply.ranges.push(range);
+        let from_seq = after_seq + 1;
+        reply.ranges.push(Range {
+            conversation: Some(conversation.into()),
+            from_seq,
+            to_seq,
+            head_seq,
+            rows,
+        });
         if to_seq < head_seq {
-            reply.next_page = Page { conversation: *conversation, after_seq: to_seq }.to_bytes();
+            reply.next_page = Page { conversation, after_seq: to_seq }.to_bytes();
             return Ok(reply);
         }
     }
@@ -154,40 +180,55 @@ fn register(store: &Store, user: UserId, device: Device) -> Result<(), StoreErro
     let mut cursors = Vec::new();
     if !known.is_empty() {
         let conversations = store.conversations(user, None, usize::MAX)?;
-        for (conversation, seq) in conversations.iter().zip(store.head_seqs(&conversations)?) {
-            let id = CursorId { user, device: Some(device), conversation: *conversation };
-            cursors.push((id, seq));
+        for (conversation, seq) in conversations {
+            cursors.push((CursorId { user, device: Some(device), conversation }, seq));
         }
     }
     store.register(user, device, &cursors)
 }
 
-/// The rows of a range, as many as the budget allows; those that `own` sent itself are left out.
-fn range(
+/// Where reading several ranges ended.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// With the last one.
+    All,
+    /// With this seq of this range.
+    Within(usize, u64),
+    /// Before anything of this range.
+    Before(usize),
+}
+
+/// The rows of each range, as far as the budget goes; those that `own` sent itself are left out.
+fn rows_of(
     store: &Store,
-    conversation: ConversationId,
-    from_seq: u64,
-    to_seq: u64,
-    head_seq: u64,
+    ranges: &[SeqRange],
     own: Option<(UserId, u32)>,
-    budget: &mut Budget,
-) -> Result<Range, StoreError> {
-    let mut rows = Vec::new();
-    let mut covered = to_seq;
-    store.rows(conversation, from_seq, to_seq, &mut |row| {
+    mut budget: Budget,
+) -> Result<(Vec<Vec<Stored>>, End), StoreError> {
+    let mut rows = vec![Vec::new(); ranges.len()];
+    let (mut end, mut at) = (End::All, 0);
+    store.ranges(ranges, &mut |index, row| {
+        if index > at && budget.is_over() {
+            end = End::Before(index);
+            return false;
+        }
+        at = index;
         let seq = row.row.seq;
         budget.reads = budget.reads.saturating_sub(1);
         if own != Some((row.row.sender, row.row.device)) {
             budget.take(&row);
-            rows.push(as_stored(row));
+            rows[index].push(as_stored(row));
         }
-        let goes_on = !budget.is_spent();
-        if !goes_on {
-            covered = seq;
+        let is_spent = budget.is_spent();
+        if is_spent {
+            end = match ranges[index].to_seq {
+                last if seq < last => End::Within(index, seq),
+                _ => End::Before(index + 1),
+            };
         }
-        goes_on
+        !is_spent
     })?;
-    Ok(Range { conversation: Some(conversation.into()), from_seq, to_seq: covered, head_seq, rows })
+    Ok((rows, end))
 }
 
 fn as_stored(shown: ShownRow) -> Stored {
@@ -226,7 +267,10 @@ pub(crate) fn history(store: &Store, request: &HistoryRequest) -> Result<Range, 
     if from_seq > to_seq {
         return Ok(Range { from_seq, to_seq, head_seq, ..empty });
     }
-    range(store, conversation, from_seq, to_seq, head_seq, None, &mut Budget::new(request.rows_max))
+    let range = SeqRange { conversation, from_seq, to_seq };
+    let (mut rows, end) = rows_of(store, &[range], None, Budget::new(request.rows_max, None))?;
+    let to_seq = if let End::Within(_, seq) = end { seq } else { to_seq };
+    Ok(Range { from_seq, to_seq, head_seq, rows: rows.remove(0), ..empty })
 }
 
 /// The seq of a message, and the ids under which it is stored.

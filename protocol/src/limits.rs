@@ -131,8 +131,14 @@ pub const PERSIST_CALLS_MAX: usize = 4_096;
 pub const PERSIST_CALL_THREADS: usize = 8;
 /// Writes that persist has under way in a remote store. Beyond: they wait for those.
 pub const STORE_WRITES_IN_FLIGHT: usize = 128;
+/// Partitions in one write to a remote store, and heads in one read of them: above this many Cassandra warns by default.
+pub const STORE_BUNDLE_PARTITIONS: usize = 10;
+/// About the bytes of such a write: Cassandra warns above 5 KiB by default. Beyond: a further write.
+pub const STORE_BUNDLE_BYTES: usize = 4 << 10;
 /// Reads that one call has under way in a remote store. Beyond: they wait for those.
 pub const STORE_READS_IN_FLIGHT: usize = 32;
+/// Ranges of a sync whose first rows are read from a remote store at once. Beyond: they wait for those.
+pub const STORE_RANGES_AHEAD: usize = 16;
 /// Messages in one answer of a remote store: 4 MiB of contents at most. Beyond: a further request.
 pub const STORE_PAGE_MESSAGES: usize = 64;
 /// Cursors of one user in one write to a remote store. Beyond: a further write.

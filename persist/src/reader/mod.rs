@@ -130,9 +130,11 @@ impl Reader {
             let (store, partitions) = (&self.store, &self.partitions);
             let known = |conversation| partitions.iter().find_map(|p| p.machine.head_seq(conversation));
             let advance = || store.advance(&advanced, &known);
+            let timer = METRICS.cursors_seconds.start_timer();
             if self.patience.retried("cursors cannot be written", advance).is_none() {
                 return false;
             }
+            timer.observe_duration();
             self.cursors.written();
         }
         let is_due =

@@ -5,6 +5,7 @@
 //! writes it last ([`statements`]).
 
 mod accounts;
+mod bundles;
 pub mod config;
 mod connection;
 mod metrics;

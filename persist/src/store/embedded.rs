@@ -213,7 +213,7 @@ impl Embedded {
         user: UserId,
         from: Option<ConversationId>,
         count: usize,
-    ) -> Result<Vec<ConversationId>, StoreError> {
+    ) -> Result<Vec<(ConversationId, u64)>, StoreError> {
         let table = &self.0.user_conversations;
         let first = from.map_or_else(|| lowest(user), |from| keys::member(user, from));
         let mut conversations = Vec::new();
@@ -221,7 +221,8 @@ impl Embedded {
             let key = entry.key()?;
             conversations.push(conversation_at_end(table, &key)?);
         }
-        Ok(conversations)
+        let seqs = self.head_seqs(&conversations)?;
+        Ok(conversations.into_iter().zip(seqs).collect())
     }
 
     pub(super) fn cursors(

@@ -115,6 +115,14 @@ pub(crate) struct CursorId {
 /// The seq of a conversation's head where the caller has it at hand, so that it need not be read.
 pub(crate) type KnownHead<'a> = dyn Fn(ConversationId) -> Option<u64> + 'a;
 
+/// Seqs of one conversation, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SeqRange {
+    pub(crate) conversation: ConversationId,
+    pub(crate) from_seq: u64,
+    pub(crate) to_seq: u64,
+}
+
 /// A row as it may be shown.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ShownRow {
@@ -195,13 +203,13 @@ impl Store {
         forward!(self, store => store.register(user, device, cursors))
     }
 
-    /// Up to `count` of this user's conversations, from this one on, in their order.
+    /// Up to `count` of this user's conversations, from this one on, in their order, each with its last seq.
     pub(crate) fn conversations(
         &self,
         user: UserId,
         from: Option<ConversationId>,
         count: usize,
-    ) -> Result<Vec<ConversationId>, StoreError> {
+    ) -> Result<Vec<(ConversationId, u64)>, StoreError> {
         forward!(self, store => store.conversations(user, from, count))
     }
 
@@ -238,6 +246,31 @@ impl Store {
         take: &mut dyn FnMut(ShownRow) -> bool,
     ) -> Result<(), StoreError> {
         forward!(self, store => store.rows(conversation, from_seq, to_seq, take))
+    }
+
+    /// The rows of several ranges, one range after the other, with the range's index. `take` says whether it wants more.
+    pub(crate) fn ranges(
+        &self,
+        ranges: &[SeqRange],
+        take: &mut dyn FnMut(usize, ShownRow) -> bool,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(folder) => folder.with(|store| {
+                for (index, SeqRange { conversation, from_seq, to_seq }) in ranges.iter().enumerate() {
+                    let mut wants_more = true;
+                    store.rows(*conversation, *from_seq, *to_seq, &mut |row| {
+                        wants_more = take(index, row);
+                        wants_more
+                    })?;
+                    if !wants_more {
+                        break;
+                    }
+                }
+                Ok(())
+            }),
+            #[cfg(feature = "cassandra")]
+            Self::Cassandra(store) => store.ranges(ranges, take),
+        }
     }
 
     /// Where this message id leads.

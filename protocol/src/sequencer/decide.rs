@@ -78,6 +78,8 @@ impl Decider<'_> {
         self.is_replay = state.head.is_applied(event.position);
         if self.is_replay {
             self.batch.counts.replays += 1;
+            // Its head may be written, and what goes beside it not.
+            self.changed.insert(event.conversation);
             match event.uplink.body.take().expect("checked") {
                 uplink::Body::Send(send) => self.send_again(&event, send),
                 uplink::Body::Recall(recall) => self.recall(&event, recall),

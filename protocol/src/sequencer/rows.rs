@@ -163,7 +163,8 @@ pub struct Batch {
     pub members: Vec<Member>,
     /// What could not be read as an event.
     pub dead_letters: Vec<DeadLetter>,
-    /// Heads: only when all of the above is confirmed.
+    /// Heads: only when all of the above is confirmed. Those of replays are among them: who keeps a copy of heads elsewhere
+    /// may have written one and not the other.
     pub heads: Vec<(ConversationId, Head)>,
     /// Events for `stored`: only when the heads are confirmed.
     pub stored: Vec<Stored>,

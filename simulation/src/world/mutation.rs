@@ -11,6 +11,10 @@ pub enum Mutation {
     ForgetKeys,
     /// A reader that has a partition again does not notice that another one has read there meanwhile.
     KeepStaleHeads,
+    /// The seqs in users' lists are written before the rows that they count.
+    ListBeforeRows,
+    /// A replay does not write again what goes beside a head.
+    ReplayLeavesLists,
     /// Heads are written before the rows that they count.
     HeadBeforeRows,
     /// Events are published on `stored` before they are stored.
@@ -85,11 +89,13 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 41] = [
         Self::AckUplinkBeforeEffect,
         Self::AckStoredBeforeEffect,
         Self::ForgetKeys,
         Self::KeepStaleHeads,
+        Self::ListBeforeRows,
+        Self::ReplayLeavesLists,
         Self::HeadBeforeRows,
         Self::DeliverBeforeStored,
         Self::LastWriteWins,

@@ -1,12 +1,12 @@
 //! The store: cells that keep the highest write timestamp, cursors, and the answers to the edges' calls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use petrel_protocol::calls::{HistoryRequest, Range, ResolveReply, ResolveRequest, SyncReply, SyncRequest};
 use petrel_protocol::events::{Receipt, Stored, stored};
 use petrel_protocol::ids::{ConversationId, UserId};
 use petrel_protocol::sequencer::{
-    Batch, Head, Key, KeyId, KeyRow, Loaded, Loads, Member, MessageRow, Outcome, Recall, RowBody, Target,
+    Batch, Head, Key, KeyId, KeyRow, Loaded, Loads, MessageRow, Outcome, Recall, RowBody, Target,
 };
 
 use super::mutation::Mutation;
@@ -16,8 +16,8 @@ pub(crate) struct Store {
     messages: BTreeMap<(ConversationId, u64), MessageRow>,
     recalls: BTreeMap<(ConversationId, u64), Recall>,
     keys: BTreeMap<KeyId, KeyRow>,
-    /// By user: whom it has conversations with.
-    members: BTreeMap<u64, BTreeSet<ConversationId>>,
+    /// By user: its conversations, each with its last seq. A copy of heads, which a sync reads instead.
+    lists: BTreeMap<(u64, ConversationId), Listed>,
     heads: BTreeMap<ConversationId, Head>,
     delivered: BTreeMap<(ConversationId, u64, u32), u64>,
     mutation: Option<Mutation>,
@@ -25,7 +25,7 @@ pub(crate) struct Store {
     undo: Option<Vec<Undo>>,
     /// How far each device has acknowledged, as its receipts said.
     pub(crate) acked: BTreeMap<(ConversationId, u64, u32), u64>,
-    /// The highest head that was ever written: what is lost with the power comes again.
+    /// The highest head, or copy of one, that was ever written: what is lost with the power comes again.
     highest: BTreeMap<ConversationId, u64>,
     /// Two writers disagreed about one event: what they said.
     pub(crate) contradiction: Option<String>,
@@ -37,6 +37,7 @@ enum Undo {
     Recall((ConversationId, u64), Option<Recall>),
     Key(KeyId, Option<KeyRow>),
     Head(ConversationId, Option<Head>),
+    Listed((u64, ConversationId), Option<Listed>),
     Cursor((ConversationId, u64, u32), Option<u64>),
 }
 
@@ -46,8 +47,25 @@ pub(crate) enum Write {
     Message(MessageRow),
     Recall(Recall),
     Key(KeyId, KeyRow),
-    Member(Member),
     Head(ConversationId, Head),
+    Listed((u64, ConversationId), Listed),
+}
+
+impl Write {
+    /// The conversation whose entry in a list this is.
+    pub(crate) fn listed(&self) -> Option<ConversationId> {
+        match self {
+            Self::Listed((_, conversation), _) => Some(*conversation),
+            _ => None,
+        }
+    }
+}
+
+/// The last seq of a conversation in a user's list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Listed {
+    seq: u64,
+    applied: u64,
 }
 
 /// The rows of a batch, all but its heads.
@@ -55,13 +73,22 @@ pub(crate) fn rows_of(batch: &Batch) -> Vec<Write> {
     let messages = batch.messages.iter().cloned().map(Write::Message);
     let recalls = batch.recalls.iter().copied().map(Write::Recall);
     let keys = batch.keys.iter().map(|(id, row)| Write::Key(*id, *row));
-    let members = batch.members.iter().copied().map(Write::Member);
-    messages.chain(recalls).chain(keys).chain(members).collect()
+    messages.chain(recalls).chain(keys).collect()
 }
 
-/// The heads of a batch.
+/// The heads of a batch, and their copies in users' lists.
 pub(crate) fn heads_of(batch: &Batch) -> Vec<Write> {
-    batch.heads.iter().map(|(id, head)| Write::Head(*id, *head)).collect()
+    let mut writes = Vec::new();
+    for (id, head) in &batch.heads {
+        writes.push(Write::Head(*id, *head));
+        if let ConversationId::C2C(one, other) = id
+            && head.seq > 0
+        {
+            let listed = Listed { seq: head.seq, applied: head.applied };
+            writes.extend([one, other].map(|user| Write::Listed((user.0, *id), listed)));
+        }
+    }
+    writes
 }
 
 impl Store {
@@ -92,6 +119,7 @@ impl Store {
                 Undo::Recall(id, row) => restore(&mut self.recalls, id, row),
                 Undo::Key(id, row) => restore(&mut self.keys, id, row),
                 Undo::Head(id, head) => restore(&mut self.heads, id, head),
+                Undo::Listed(id, listed) => restore(&mut self.lists, id, listed),
                 Undo::Cursor(id, seq) => restore(&mut self.delivered, id, seq),
             }
         }
@@ -113,8 +141,7 @@ impl Store {
             }
             Write::Key(id, _) => Undo::Key(*id, self.keys.get(id).copied()),
             Write::Head(id, _) => Undo::Head(*id, self.heads.get(id).copied()),
-            // That a user has a conversation is also true when it begins again.
-            Write::Member(_) => return,
+            Write::Listed(id, _) => Undo::Listed(*id, self.lists.get(id).copied()),
         });
     }
 
@@ -143,9 +170,10 @@ impl Store {
                 put(&mut self.recalls, (row.conversation, row.target_seq), row, |row| row.applied, last_wins)
             }
             Write::Key(id, row) => put(&mut self.keys, id, row, |row| row.applied, last_wins),
-            Write::Member(member) => {
-                self.members.entry(member.user.0).or_default().insert(member.conversation);
-                None
+            Write::Listed(id, listed) => {
+                let highest = self.highest.entry(id.1).or_default();
+                *highest = listed.seq.max(*highest);
+                put(&mut self.lists, id, listed, |listed| listed.applied, last_wins)
             }
             Write::Head(id, head) => {
                 let highest = self.highest.entry(id).or_default();
@@ -192,7 +220,7 @@ impl Store {
         self.heads.get(&conversation).map_or(0, |head| head.seq)
     }
 
-    /// The highest head that was ever there.
+    /// The highest head, or copy of one, that was ever there: the rows up to it are.
     pub(crate) fn highest_seq(&self, conversation: ConversationId) -> u64 {
         self.highest.get(&conversation).copied().unwrap_or(0)
     }
@@ -245,8 +273,8 @@ impl Store {
         let mut reply = SyncReply::default();
         let (from, resume_seq) = parse_page(&request.page);
         let mut room = request.rows_max as u64;
-        for conversation in self.members.get(&request.user).into_iter().flatten() {
-            if from.is_some_and(|from| *conversation < from) {
+        for ((user, conversation), listed) in &self.lists {
+            if *user != request.user || from.is_some_and(|from| *conversation < from) {
                 continue;
             }
             let key = (*conversation, request.user, request.device);
@@ -257,7 +285,7 @@ impl Store {
             let pushed = request.pushed.iter().find(is_it).map_or(0, |p| p.seq);
             let resumed = if from == Some(*conversation) { resume_seq } else { 0 };
             let start = cursor.max(pushed).max(resumed) + 1;
-            let head = self.head_seq(*conversation);
+            let head = listed.seq;
             if start > head {
                 continue;
             }

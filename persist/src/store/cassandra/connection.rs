@@ -12,6 +12,7 @@ use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::FallthroughRetryPolicy;
 
 use super::Client;
+use super::bundles::Replicas;
 use super::config::Config;
 
 /// The part of persist that waits while no server answers. After the store itself where parts are told one at a time.
@@ -38,6 +39,11 @@ impl Connection {
 
     pub(super) fn session(&self) -> Arc<Session> {
         Arc::clone(&self.session.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where partitions are now.
+    pub(super) fn replicas(&self) -> Replicas {
+        Replicas::new(self.session().get_cluster_state(), &self.config.keyspace)
     }
 
     /// Statements prepared on another session stay valid: a server that does not know one is told it by the driver.

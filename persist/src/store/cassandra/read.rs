@@ -1,5 +1,7 @@
 //! What is read, single partitions each, many at once. A read is tried once: who asked decides what follows.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use petrel_protocol::events::{Message, Recalled};
@@ -13,10 +15,11 @@ use scylla::response::query_result::QueryRowsResult;
 use scylla::response::{PagingState, PagingStateResponse};
 use scylla::serialize::row::SerializeRow;
 
+use super::bundles::{Group, bundles};
 use super::statements::Statement;
 use super::write::{bounds, bucket};
 use super::{Cassandra, Client};
-use crate::store::{ShownRow, StoreError, keys};
+use crate::store::{SeqRange, ShownRow, StoreError, keys};
 
 /// A page of rows, and where the next one begins.
 type Page<T> = (Vec<T>, Option<PagingState>);
@@ -27,7 +30,7 @@ impl Cassandra {
         self.wait(|client| async move {
             let client = &*client;
             Ok(Loaded {
-                heads: all(heads, |id| client.head(id)).await?,
+                heads: client.heads(heads).await?,
                 keys: all(keys, |id| client.key(id)).await?,
                 targets: all(targets, |(id, seq)| client.target(id, seq)).await?,
             })
@@ -39,7 +42,7 @@ impl Cassandra {
             return Ok(Vec::new());
         }
         let conversations = conversations.to_vec();
-        self.wait(|client| async move { all(conversations, |id| client.head(id)).await })
+        self.wait(|client| async move { client.heads(conversations).await })
     }
 
     pub(crate) fn message_key(
@@ -66,21 +69,21 @@ impl Cassandra {
         user: UserId,
         from: Option<ConversationId>,
         count: usize,
-    ) -> Result<Vec<ConversationId>, StoreError> {
+    ) -> Result<Vec<(ConversationId, u64)>, StoreError> {
         self.wait(|client| async move {
             let statement = &client.statements.select_conversations;
             let from = from.map_or_else(Vec::new, |from| from.to_bytes().to_vec());
             let (mut conversations, mut next) = (Vec::new(), Some(PagingState::start()));
             while let Some(page) = next.take().filter(|_| conversations.len() < count) {
-                let (rows, after): Page<(Bytes,)> =
+                let (rows, after): Page<(Bytes, Option<i64>)> =
                     client.page(statement, (user.0 as i64, &from[..]), page).await?;
                 next = after;
                 let left = count - conversations.len();
-                for (id,) in rows.into_iter().take(left) {
-                    conversations.push(conversation(statement, &id)?);
+                for (id, seq) in rows.into_iter().take(left) {
+                    conversations.push((conversation(statement, &id)?, seq.map(|seq| seq as u64)));
                 }
             }
-            Ok(conversations)
+            client.with_heads(conversations).await
         })
     }
 
@@ -132,7 +135,53 @@ impl Cassandra {
         }
         Ok(())
     }
+
+    /// As [`Self::rows`] for several ranges in turn. The first pages of some of them are read at once.
+    pub(crate) fn ranges(
+        &self,
+        ranges: &[SeqRange],
+        take: &mut dyn FnMut(usize, ShownRow) -> bool,
+    ) -> Result<(), StoreError> {
+        for (chunk, ranges) in ranges.chunks(limits::STORE_RANGES_AHEAD).enumerate() {
+            let begun = ranges.to_vec();
+            let pages = self.wait(|client| async move {
+                let client = &*client;
+                all(begun, |range| async move {
+                    let bucket = bucket(range.from_seq);
+                    let last = range.to_seq.min(bounds(bucket).1);
+                    let first = PagingState::start();
+                    client.messages(range.conversation, bucket, range.from_seq, last, first).await
+                })
+                .await
+            })?;
+            for (index, (range, (rows, next))) in ranges.iter().zip(pages).enumerate() {
+                let index = chunk * limits::STORE_RANGES_AHEAD + index;
+                // The next page begins after the last row, or, where the bucket is read to its end, after that.
+                let read_to = rows.last().filter(|_| next.is_some()).map(|row| row.row.seq);
+                let read_to = read_to.unwrap_or_else(|| bounds(bucket(range.from_seq)).1);
+                for row in rows {
+                    if !take(index, row) {
+                        return Ok(());
+                    }
+                }
+                let mut wants_more = true;
+                if read_to < range.to_seq {
+                    self.rows(range.conversation, read_to + 1, range.to_seq, &mut |row| {
+                        wants_more = take(index, row);
+                        wants_more
+                    })?;
+                }
+                if !wants_more {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
 }
+
+/// One row of `select_head` and `select_heads`.
+type HeadColumns = (Bytes, Bytes, i64, i64, i64, i64);
 
 /// One row of `select_rows`.
 type RowColumns = (
@@ -157,18 +206,55 @@ type TargetColumns =
     (Option<i32>, Option<i64>, Option<i64>, Option<i64>, Option<Bytes>, Option<i64>, Option<Bytes>);
 
 impl Client {
-    pub(super) async fn head(&self, conversation: ConversationId) -> Result<Option<Head>, StoreError> {
-        let statement = &self.statements.select_head;
-        let id = conversation.to_bytes();
-        let row: Option<(Bytes, i64, i64, i64, i64)> = self.row(statement, (&id[..],)).await?;
-        let Some((place, seq, applied, visible, edge_time_ms)) = row else { return Ok(None) };
-        Ok(Some(Head {
-            position: position(statement, &place)?,
-            seq: seq as u64,
-            applied: applied as u64,
-            visible: visible as u64,
-            edge_time_ms: edge_time_ms as u64,
-        }))
+    /// Heads in the order of `conversations`, several in one request.
+    async fn heads(&self, conversations: Vec<ConversationId>) -> Result<Vec<Option<Head>>, StoreError> {
+        let replicas = self.connection.replicas();
+        let groups = conversations.iter().map(|conversation| {
+            let id = conversation.to_bytes();
+            let node = replicas.first(&self.statements.select_head, (&id[..],));
+            Group { node, bytes: 0, rows: id }
+        });
+        let read = all(bundles(groups), |ids| self.some_heads(ids)).await?;
+        let found: HashMap<_, _> = read.into_iter().flatten().collect();
+        Ok(conversations.into_iter().map(|conversation| found.get(&conversation).copied()).collect())
+    }
+
+    /// Those of these heads that are there, in any order.
+    async fn some_heads(&self, ids: Vec<[u8; 17]>) -> Result<Vec<(ConversationId, Head)>, StoreError> {
+        let statements = &self.statements;
+        // A request for one goes to its replica.
+        let (statement, rows): (_, Vec<HeadColumns>) = match &ids[..] {
+            [id] => (&statements.select_head, self.rows(&statements.select_head, (&id[..],)).await?),
+            ids => {
+                let ids: Vec<&[u8]> = ids.iter().map(|id| &id[..]).collect();
+                (&statements.select_heads, self.rows(&statements.select_heads, (ids,)).await?)
+            }
+        };
+        let head = |(id, place, seq, applied, visible, edge_time_ms): HeadColumns| {
+            let head = Head {
+                position: position(statement, &place)?,
+                seq: seq as u64,
+                applied: applied as u64,
+                visible: visible as u64,
+                edge_time_ms: edge_time_ms as u64,
+            };
+            Ok((conversation(statement, &id)?, head))
+        };
+        rows.into_iter().map(head).collect()
+    }
+
+    /// Reads the heads of those conversations whose seq no list has, since an older version wrote it.
+    async fn with_heads(
+        &self,
+        listed: Vec<(ConversationId, Option<u64>)>,
+    ) -> Result<Vec<(ConversationId, u64)>, StoreError> {
+        let unknown = listed.iter().filter(|(_, seq)| seq.is_none()).map(|(id, _)| *id).collect();
+        let mut heads = self.heads(unknown).await?.into_iter();
+        let known = |(id, seq): (ConversationId, Option<u64>)| {
+            let read = || heads.next().flatten().map_or(0, |head| head.seq);
+            (id, seq.unwrap_or_else(read))
+        };
+        Ok(listed.into_iter().map(known).collect())
     }
 
     async fn key(&self, id: KeyId) -> Result<Option<KeyRow>, StoreError> {

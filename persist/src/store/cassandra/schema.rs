@@ -17,7 +17,7 @@ use crate::store::{Belongs, hash};
 
 /// The version of the tables below. A keyspace of a higher one is left alone; one of a lower one is migrated, one step
 /// after the other ([`steps`]).
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// How long the lock is held at most by somebody who died over it, seconds.
 const LOCK_S: i32 = 60;
@@ -105,6 +105,12 @@ fn steps(version: i64) -> Vec<String> {
                 "CREATE TABLE IF NOT EXISTS KS.dead_letters (partition int, position blob, fault text, bytes blob, \
                  PRIMARY KEY ((partition), position)) WITH {once}"
             ),
+        ],
+        // A copy of each conversation's last seq for each of two users, so that a sync reads one partition, not a head for
+        // each conversation. Null in rows of version 1: then the head is read.
+        2 => vec![
+            "ALTER TABLE KS.user_conversations ADD IF NOT EXISTS seq bigint".to_owned(),
+            format!("ALTER TABLE KS.user_conversations WITH {again}"),
         ],
         _ => Vec::new(),
     }

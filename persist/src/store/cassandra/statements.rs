@@ -43,8 +43,8 @@ statements! {
         WHERE conversation = ? AND bucket = ? AND seq = ?",
     insert_key: "INSERT INTO KS.message_keys (conversation, key, outcome, value, sender, edge_time_ms, position) \
         VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
-    /// Its key alone, at the timestamp of a first event: a user's own settings of it are never touched.
-    insert_member: "INSERT INTO KS.user_conversations (user, conversation) VALUES (?, ?) USING TIMESTAMP 1",
+    /// The seq alone: a user's own settings of the conversation are never touched.
+    list_conversation: "INSERT INTO KS.user_conversations (user, conversation, seq) VALUES (?, ?, ?) USING TIMESTAMP ?",
     insert_head: "INSERT INTO KS.conversation_heads (conversation, position, seq, applied, visible, edge_time_ms) \
         VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
     insert_dead_letter: "INSERT INTO KS.dead_letters (partition, position, fault, bytes) VALUES (?, ?, ?, ?) \
@@ -56,8 +56,10 @@ statements! {
     raise_token_version: "UPDATE KS.token_versions USING TIMESTAMP ? SET version = ? WHERE user = ?",
     insert_mark: "INSERT INTO KS.snowflake_marks (worker, mark_ms) VALUES (?, ?) IF NOT EXISTS",
     move_mark: "UPDATE KS.snowflake_marks SET mark_ms = ? WHERE worker = ? IF mark_ms = ?",
-    select_head: "SELECT position, seq, applied, visible, edge_time_ms FROM KS.conversation_heads \
+    select_head: "SELECT conversation, position, seq, applied, visible, edge_time_ms FROM KS.conversation_heads \
         WHERE conversation = ?",
+    select_heads: "SELECT conversation, position, seq, applied, visible, edge_time_ms FROM KS.conversation_heads \
+        WHERE conversation IN ?",
     select_key: "SELECT outcome, value, sender, edge_time_ms, position, WRITETIME(position) FROM KS.message_keys \
         WHERE conversation = ? AND key = ?",
     select_target: "SELECT kind, sender, edge_time_ms, msg_id, client_msg_id, recall_seq, recall_position \
@@ -65,7 +67,7 @@ statements! {
     select_rows: "SELECT seq, kind, sender, device, edge_time_ms, visible, msg_id, client_msg_id, format, time_ms, \
         content, target_seq, recall_seq, WRITETIME(sender) FROM KS.messages \
         WHERE conversation = ? AND bucket = ? AND seq >= ? AND seq <= ?",
-    select_conversations: "SELECT conversation FROM KS.user_conversations WHERE user = ? AND conversation >= ?",
+    select_conversations: "SELECT conversation, seq FROM KS.user_conversations WHERE user = ? AND conversation >= ?",
     select_cursors: "SELECT conversation, seq FROM KS.cursors \
         WHERE user = ? AND device = ? AND conversation >= ? AND conversation <= ?",
     select_devices: "SELECT device FROM KS.devices WHERE user = ?",

@@ -10,9 +10,10 @@ use petrel_protocol::sequencer::{Batch, Head, MessageRow, Recall, RowBody};
 use super::config::{Consistency, Replication};
 use super::*;
 use crate::store::tests::{
-    GENERATION, belongs, head as read_head, keeps_users_and_devices_apart, pair, writes_again_end_the_same,
+    GENERATION, belongs, head as read_head, keeps_users_and_devices_apart, log, pair, run,
+    writes_again_end_the_same,
 };
-use crate::store::{CursorId, Store};
+use crate::store::{CursorId, SeqRange, Store};
 
 /// A keyspace, dropped at the end.
 struct Keyspace(Config);
@@ -157,6 +158,76 @@ fn cursors_are_maxima_below_the_head_whoever_writes_them() {
 }
 
 #[test]
+fn a_late_entry_in_a_list_does_not_win_and_one_that_is_missing_comes_with_the_replay() {
+    let keyspace = Keyspace::new();
+    let (old, new) = (keyspace.open(), keyspace.open());
+    let listed = |user| new.conversations(UserId(user), None, 10).unwrap();
+    commit(&new, head(3, 2));
+    commit(&old, head(2, 1));
+    assert_eq!([listed(1), listed(2)], [[(pair(), 2)], [(pair(), 2)]]);
+    // What a crash between the head and the lists leaves.
+    let keyspace = Keyspace::new();
+    let store = keyspace.open();
+    run(&store, &log()[..4], usize::MAX);
+    let seq = read_head(&store).unwrap().seq;
+    keyspace.run("TRUNCATE KS.user_conversations");
+    run(&store, &log()[..4], usize::MAX);
+    assert_eq!(store.conversations(UserId(2), None, 10).unwrap(), [(pair(), seq)]);
+}
+
+#[test]
+fn lists_that_an_older_version_wrote_have_the_seqs_of_the_heads() {
+    let keyspace = Keyspace::new();
+    commit(&keyspace.open(), head(4, 3));
+    keyspace.run("ALTER TABLE KS.user_conversations DROP seq");
+    keyspace.run(&format!("INSERT INTO KS.meta (name, number) VALUES ('{}', 1)", schema::META_VERSION));
+    let store = keyspace.open();
+    assert_eq!(store.conversations(UserId(1), None, 10).unwrap(), [(pair(), 3)]);
+    commit(&store, head(5, 4));
+    assert_eq!(store.conversations(UserId(1), None, 10).unwrap(), [(pair(), 4)]);
+}
+
+#[test]
+fn rows_of_many_conversations_come_in_few_requests_and_all_of_them() {
+    let keyspace = Keyspace::new();
+    let store = keyspace.open();
+    let with = |n: u64| ConversationId::of_users(UserId(1), UserId(10 + n));
+    let count = 45;
+    let rows = |n: u64| {
+        let of =
+            |seq| MessageRow { conversation: with(n), ..message(seq, seq, &"x".repeat(n as usize * 100)) };
+        [of(1), of(2)]
+    };
+    let messages = (0..count).flat_map(rows).collect();
+    let heads = (0..count).map(|n| (with(n), head(2, 2).heads[0].1)).collect();
+    commit(&store, Batch { messages, heads, ..Batch::default() });
+    let listed = store.conversations(UserId(1), None, 1_000).unwrap();
+    assert!(listed.into_iter().eq((0..count).map(|n| (with(n), 2))));
+    let cursors: Vec<_> = (0..count)
+        .map(|n| {
+            (CursorId { user: UserId(10 + n), device: Some(Device::Web), conversation: with(n) }, 1 + n % 2)
+        })
+        .collect();
+    store.advance(&cursors, &|_| None).unwrap();
+    for (id, seq) in cursors {
+        let cursor = store.cursors(id.user, Device::Web, id.conversation, id.conversation).unwrap();
+        assert_eq!(cursor, [(id.conversation, seq)]);
+    }
+    // Everything of some, the second of others, in the order that was asked for.
+    let range = |n: u64| SeqRange { conversation: with(n), from_seq: 1 + n % 2, to_seq: 2 };
+    let ranges: Vec<_> = (0..count).rev().map(range).collect();
+    let mut found = Vec::new();
+    let mut take = |index: usize, shown: crate::store::ShownRow| {
+        found.push((index, shown.row.conversation, shown.row.seq));
+        found.len() < 60
+    };
+    store.ranges(&ranges, &mut take).unwrap();
+    let all = ranges.iter().enumerate();
+    let all = all.flat_map(|(index, r)| (r.from_seq..=2).map(move |seq| (index, r.conversation, seq)));
+    assert!(found.iter().copied().eq(all.take(60)), "{found:?}");
+}
+
+#[test]
 fn rows_are_read_across_pages_and_buckets_as_far_as_they_are_wanted() {
     let keyspace = Keyspace::new();
     let store = keyspace.open();
@@ -173,6 +244,16 @@ fn rows_are_read_across_pages_and_buckets_as_far_as_they_are_wanted() {
     };
     store.rows(pair(), 1_000, 5_000, take).unwrap();
     assert_eq!(seen, 150);
+    let mut found = Vec::new();
+    let ranges = [(1_000, 1_200), (1_500, 1_500), (1_020, 5_000)];
+    let ranges = ranges.map(|(from_seq, to_seq)| SeqRange { conversation: pair(), from_seq, to_seq });
+    let mut take = |index: usize, shown: crate::store::ShownRow| {
+        found.push((index, shown.row.seq));
+        true
+    };
+    store.ranges(&ranges, &mut take).unwrap();
+    let first = (1_000..=1_200).map(|seq| (0, seq)).chain([(1, 1_500)]);
+    assert!(found.into_iter().eq(first.chain((1_020..=2_100).map(|seq| (2, seq)))));
 }
 
 #[test]
@@ -210,6 +291,13 @@ fn requests_go_to_a_replica() {
     // Without it the driver knows no replicas.
     let cluster = client.connection.session().get_cluster_state();
     assert!(cluster.get_keyspace(&keyspace.0.keyspace).is_some());
+    let replicas = client.connection.replicas();
+    let node = Arc::as_ptr(&cluster.get_nodes_info()[0]) as usize;
+    let id = pair().to_bytes();
+    assert_eq!(replicas.first(&client.statements.select_head, (&id[..],)), node);
+    assert_eq!(replicas.first(&client.statements.select_key, (&id[..], &b"key"[..])), node);
+    assert_eq!(replicas.first(&client.statements.select_devices, (7_i64,)), node);
+    assert_eq!(replicas.first(&client.statements.select_target, (&id[..], 3_i64, 4_i64)), node);
 }
 
 #[test]

@@ -9,11 +9,12 @@ use futures_util::stream::FuturesUnordered;
 use petrel_protocol::ids::{ConversationId, Device, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::sequencer::{
-    Batch, DeadLetter, Head, KeyId, KeyRow, Member, MessageRow, Outcome, Recall, RowBody,
+    Batch, DeadLetter, Head, KeyId, KeyRow, MessageRow, Outcome, Recall, RowBody,
 };
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch as Statements, BatchType};
 
+use super::bundles::{Group, Replicas, bundles};
 use super::metrics::METRICS;
 use super::statements::Statement;
 use super::{Cassandra, Client, PAUSE_MAX};
@@ -38,29 +39,35 @@ pub(super) fn bounds(bucket: i64) -> (u64, u64) {
 /// One request.
 #[derive(Debug)]
 enum Write<'a> {
-    /// Messages of one partition.
     Messages(Vec<&'a MessageRow>),
     RecallRow(&'a MessageRow),
     Recall(&'a Recall),
-    Key(&'a KeyId, &'a KeyRow),
-    Member(Member),
+    Keys(Vec<&'a (KeyId, KeyRow)>),
     DeadLetter(&'a DeadLetter),
-    Head(ConversationId, Head),
-    /// Cursors of one user.
-    Cursors(&'a [(CursorId, u64)]),
+    Heads(Vec<&'a (ConversationId, Head)>),
+    Listed(Vec<Listed>),
+    Cursors(Vec<&'a (CursorId, u64)>),
     Device(UserId, Device),
 }
 
+/// A conversation in a user's list, with its last seq.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    user: UserId,
+    conversation: ConversationId,
+    seq: u64,
+    applied: u64,
+}
+
 impl Cassandra {
-    /// Writes everything but the heads; when that is confirmed, the heads.
+    /// Writes everything but the heads; when that is confirmed, the heads, and with them the seqs in users' lists. A list
+    /// that was written is never ahead of the messages; one that was not is written again with the replay, since nothing
+    /// is acknowledged before.
     pub(crate) fn commit(&self, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
         let batches = batches.to_vec();
         self.wait(|client| async move {
-            client.write_all(effects(&batches)).await?;
-            let heads = batches.iter().flat_map(|batch| &batch.heads);
-            client
-                .write_all(heads.map(|(conversation, head)| Write::Head(*conversation, *head)).collect())
-                .await
+            client.write_all(client.effects(&batches)).await?;
+            client.write_all(client.heads_and_lists(&batches)).await
         })
     }
 
@@ -80,7 +87,7 @@ impl Cassandra {
             cursors.iter().map(|(id, seq)| (*id, (*seq).min(head(id.conversation)))).collect();
         clamped.retain(|(_, seq)| *seq > 0);
         clamped.sort_unstable();
-        self.wait(|client| async move { client.write_all(by_user(&clamped)).await })
+        self.wait(|client| async move { client.write_all(client.by_user(&clamped)).await })
     }
 
     /// The cursors first: a device whose cursors were not written is registered again.
@@ -95,45 +102,104 @@ impl Cassandra {
     }
 }
 
-/// Everything of these batches but their heads.
-fn effects(batches: &[Arc<Batch>]) -> Vec<Write<'_>> {
-    let mut writes = Vec::new();
-    for batch in batches {
-        messages(&batch.messages, &mut writes);
-        writes.extend(batch.recalls.iter().map(Write::Recall));
-        writes.extend(batch.keys.iter().map(|(id, row)| Write::Key(id, row)));
-        writes.extend(batch.members.iter().map(|member| Write::Member(*member)));
-        writes.extend(batch.dead_letters.iter().map(Write::DeadLetter));
-    }
-    writes
-}
-
-/// Messages of one partition go together, up to a bound.
-fn messages<'a>(rows: &'a [MessageRow], writes: &mut Vec<Write<'a>>) {
-    let mut groups: HashMap<(ConversationId, i64), (Vec<&MessageRow>, usize)> = HashMap::new();
-    for row in rows {
-        let RowBody::Message(message) = &row.body else {
-            writes.push(Write::RecallRow(row));
-            continue;
-        };
-        let (group, bytes) = groups.entry((row.conversation, bucket(row.seq))).or_default();
-        if *bytes > 0 && *bytes + message.content.len() > BATCH_BYTES {
-            writes.push(Write::Messages(std::mem::take(group)));
-            *bytes = 0;
-        }
-        *bytes += message.content.len().max(1);
-        group.push(row);
-    }
-    writes.extend(groups.into_values().map(|(group, _)| Write::Messages(group)));
-}
-
-/// Sorted cursors, those of one user together.
-fn by_user(cursors: &[(CursorId, u64)]) -> Vec<Write<'_>> {
-    let users = cursors.chunk_by(|one, other| one.0.user == other.0.user);
-    users.flat_map(|cursors| cursors.chunks(limits::STORE_BATCH_ROWS)).map(Write::Cursors).collect()
-}
+/// What a server counts for a row besides its contents, roughly.
+const ROW_BYTES: usize = 250;
 
 impl Client {
+    /// Everything of these batches but their heads.
+    fn effects<'a>(&self, batches: &'a [Arc<Batch>]) -> Vec<Write<'a>> {
+        let replicas = self.replicas();
+        let mut writes = Vec::new();
+        let rows = batches.iter().flat_map(|batch| &batch.messages);
+        let (messages, recalls): (Vec<_>, Vec<_>) =
+            rows.partition(|row| matches!(row.body, RowBody::Message(_)));
+        writes.extend(recalls.into_iter().map(Write::RecallRow));
+        let messages = bundles(self.by_partition(&replicas, messages));
+        writes.extend(messages.into_iter().map(|groups| Write::Messages(groups.concat())));
+        let keys = batches.iter().flat_map(|batch| &batch.keys).map(|key| {
+            let of_key = keys::message_key(&key.0);
+            let node = replicas.first(&self.statements.select_key, (of_key.conversation(), of_key.rest()));
+            Group { node, bytes: ROW_BYTES, rows: key }
+        });
+        writes.extend(bundles(keys).into_iter().map(Write::Keys));
+        for batch in batches {
+            writes.extend(batch.recalls.iter().map(Write::Recall));
+            writes.extend(batch.dead_letters.iter().map(Write::DeadLetter));
+        }
+        writes
+    }
+
+    /// Messages of one partition, up to a bound.
+    fn by_partition<'a>(
+        &self,
+        replicas: &Replicas,
+        rows: Vec<&'a MessageRow>,
+    ) -> Vec<Group<Vec<&'a MessageRow>>> {
+        let mut groups = Vec::new();
+        let mut open: HashMap<(ConversationId, i64), Group<Vec<&MessageRow>>> = HashMap::new();
+        for row in rows {
+            let RowBody::Message(message) = &row.body else { unreachable!("recalls are written apart") };
+            let partition = (row.conversation, bucket(row.seq));
+            let bytes = ROW_BYTES + message.content.len();
+            let group = open.entry(partition).or_insert_with(|| {
+                let id = row.conversation.to_bytes();
+                let values = (&id[..], partition.1, row.seq as i64);
+                let node = replicas.first(&self.statements.select_target, values);
+                Group { node, bytes: 0, rows: Vec::new() }
+            });
+            if group.bytes > 0 && group.bytes + bytes > BATCH_BYTES {
+                let rows = std::mem::take(&mut group.rows);
+                groups.push(Group { node: group.node, bytes: std::mem::take(&mut group.bytes), rows });
+            }
+            group.bytes += bytes;
+            group.rows.push(row);
+        }
+        groups.extend(open.into_values());
+        groups
+    }
+
+    /// Heads, and the same seqs in the lists of both users.
+    fn heads_and_lists<'a>(&self, batches: &'a [Arc<Batch>]) -> Vec<Write<'a>> {
+        let replicas = self.replicas();
+        let heads = || batches.iter().flat_map(|batch| &batch.heads);
+        let groups = heads().map(|head| {
+            let id = head.0.to_bytes();
+            let node = replicas.first(&self.statements.select_head, (&id[..],));
+            Group { node, bytes: ROW_BYTES, rows: head }
+        });
+        let listed = heads().filter(|(_, head)| head.seq > 0).flat_map(|(conversation, head)| {
+            let users = match *conversation {
+                ConversationId::C2C(one, other) => vec![one, other],
+                // There are no groups yet; their members are not in the conversation's name.
+                ConversationId::Group(_) => Vec::new(),
+            };
+            let (conversation, seq, applied) = (*conversation, head.seq, head.applied);
+            users.into_iter().map(move |user| Listed { user, conversation, seq, applied })
+        });
+        let lists = listed.map(|listed| {
+            let node = replicas.first(&self.statements.select_devices, (listed.user.0 as i64,));
+            Group { node, bytes: ROW_BYTES / 2, rows: listed }
+        });
+        let heads = bundles(groups).into_iter().map(Write::Heads);
+        heads.chain(bundles(lists).into_iter().map(Write::Listed)).collect()
+    }
+
+    /// Sorted cursors, those of one user together.
+    fn by_user<'a>(&self, cursors: &'a [(CursorId, u64)]) -> Vec<Write<'a>> {
+        let replicas = self.replicas();
+        let users = cursors.chunk_by(|one, other| one.0.user == other.0.user);
+        let groups = users.flat_map(|cursors| cursors.chunks(limits::STORE_BATCH_ROWS)).map(|cursors| {
+            let node = replicas.first(&self.statements.select_devices, (cursors[0].0.user.0 as i64,));
+            Group { node, bytes: cursors.len() * ROW_BYTES / 2, rows: cursors }
+        });
+        let bundles = bundles(groups).into_iter();
+        bundles.map(|groups| Write::Cursors(groups.into_iter().flatten().collect())).collect()
+    }
+
+    fn replicas(&self) -> Replicas {
+        self.connection.replicas()
+    }
+
     /// Returns when all of them are confirmed, in whatever order. One that fails is tried again until it is done, and
     /// nothing else happens meanwhile; an error is that persist stops.
     async fn write_all(&self, writes: Vec<Write<'_>>) -> Result<(), StoreError> {
@@ -178,17 +244,14 @@ impl Client {
             Write::Messages(rows) => self.write_messages(rows).await,
             Write::RecallRow(row) => self.write_recall_row(row).await,
             Write::Recall(recall) => self.mark_recalled(recall).await,
-            Write::Key(id, row) => self.write_key(id, row).await,
-            Write::Member(Member { user, conversation }) => {
-                let id = conversation.to_bytes();
-                self.execute(&self.statements.insert_member, (user.0 as i64, &id[..])).await.map(drop)
-            }
+            Write::Keys(keys) => self.write_keys(keys).await,
             Write::DeadLetter(dead) => {
                 let (position, fault) = (dead.position.to_bytes(), dead.fault.to_string());
                 let values = (i32::from(dead.partition), &position[..], &fault, &dead.bytes[..]);
                 self.execute(&self.statements.insert_dead_letter, values).await.map(drop)
             }
-            Write::Head(conversation, head) => self.write_head(*conversation, head).await,
+            Write::Heads(heads) => self.write_heads(heads).await,
+            Write::Listed(listed) => self.write_listed(listed).await,
             Write::Cursors(cursors) => self.write_cursors(cursors).await,
             Write::Device(user, device) => {
                 let values = (user.0 as i64, *device as i32);
@@ -199,7 +262,6 @@ impl Client {
     }
 
     async fn write_messages(&self, rows: &[&MessageRow]) -> Result<(), StoreError> {
-        let statement = &self.statements.insert_message;
         let ids: Vec<_> = rows.iter().map(|row| row.conversation.to_bytes()).collect();
         let values = rows.iter().zip(&ids).filter_map(|(row, id)| match &row.body {
             RowBody::Message(m) => Some((
@@ -219,7 +281,7 @@ impl Client {
             )),
             RowBody::Recall(_) => None,
         });
-        self.batch(statement, values.collect()).await
+        self.batch(&self.statements.insert_message, values.collect()).await
     }
 
     async fn write_recall_row(&self, row: &MessageRow) -> Result<(), StoreError> {
@@ -247,60 +309,74 @@ impl Client {
         self.execute(&self.statements.mark_recalled, values).await.map(drop)
     }
 
-    async fn write_key(&self, id: &KeyId, row: &KeyRow) -> Result<(), StoreError> {
-        let (outcome, value) = match row.outcome {
-            Outcome::Seq(seq) => (0, seq as i64),
-            Outcome::Alias(seq) => (1, seq as i64),
-            Outcome::Refused(code) => (2, i64::from(code)),
-        };
-        let (key, position) = (keys::message_key(id), row.position.to_bytes());
-        let values = (
-            key.conversation(),
-            key.rest(),
-            outcome,
-            value,
-            row.sender.0 as i64,
-            row.edge_time_ms as i64,
-            &position[..],
-            row.applied as i64,
-        );
-        self.execute(&self.statements.insert_key, values).await.map(drop)
+    async fn write_keys(&self, rows: &[&(KeyId, KeyRow)]) -> Result<(), StoreError> {
+        let ids: Vec<_> =
+            rows.iter().map(|(id, row)| (keys::message_key(id), row.position.to_bytes())).collect();
+        let values = rows.iter().zip(&ids).map(|((_, row), (key, position))| {
+            let (outcome, value) = match row.outcome {
+                Outcome::Seq(seq) => (0, seq as i64),
+                Outcome::Alias(seq) => (1, seq as i64),
+                Outcome::Refused(code) => (2, i64::from(code)),
+            };
+            let KeyRow { applied, edge_time_ms, sender, .. } = *row;
+            (
+                key.conversation(),
+                key.rest(),
+                outcome,
+                value,
+                sender.0 as i64,
+                edge_time_ms as i64,
+                &position[..],
+                applied as i64,
+            )
+        });
+        self.batch(&self.statements.insert_key, values.collect()).await
     }
 
-    async fn write_head(&self, conversation: ConversationId, head: &Head) -> Result<(), StoreError> {
-        let (id, position) = (conversation.to_bytes(), head.position.to_bytes());
-        let Head { seq, applied, visible, edge_time_ms, .. } = *head;
-        let values = (
-            &id[..],
-            &position[..],
-            seq as i64,
-            applied as i64,
-            visible as i64,
-            edge_time_ms as i64,
-            applied as i64,
-        );
-        self.execute(&self.statements.insert_head, values).await.map(drop)
+    async fn write_heads(&self, rows: &[&(ConversationId, Head)]) -> Result<(), StoreError> {
+        let ids: Vec<_> = rows.iter().map(|(id, head)| (id.to_bytes(), head.position.to_bytes())).collect();
+        let values = rows.iter().zip(&ids).map(|((_, head), (id, position))| {
+            let Head { seq, applied, visible, edge_time_ms, .. } = *head;
+            (
+                &id[..],
+                &position[..],
+                seq as i64,
+                applied as i64,
+                visible as i64,
+                edge_time_ms as i64,
+                applied as i64,
+            )
+        });
+        self.batch(&self.statements.insert_head, values.collect()).await
     }
 
-    async fn write_cursors(&self, cursors: &[(CursorId, u64)]) -> Result<(), StoreError> {
-        let statement = &self.statements.raise_cursor;
+    async fn write_listed(&self, rows: &[Listed]) -> Result<(), StoreError> {
+        let ids: Vec<_> = rows.iter().map(|row| row.conversation.to_bytes()).collect();
+        let values = rows
+            .iter()
+            .zip(&ids)
+            .map(|(row, id)| (row.user.0 as i64, &id[..], row.seq as i64, row.applied as i64));
+        self.batch(&self.statements.list_conversation, values.collect()).await
+    }
+
+    async fn write_cursors(&self, cursors: &[&(CursorId, u64)]) -> Result<(), StoreError> {
         let ids: Vec<_> = cursors.iter().map(|(id, _)| id.conversation.to_bytes()).collect();
         let values = cursors.iter().zip(&ids).map(|((id, seq), conversation)| {
             let device = id.device.map_or(0, |device| device as i32);
             (*seq as i64, *seq as i64, id.user.0 as i64, device, &conversation[..])
         });
-        self.batch(statement, values.collect()).await
+        self.batch(&self.statements.raise_cursor, values.collect()).await
     }
 
-    /// One statement with each of these values, which are all of one partition.
-    async fn batch<V: SerializeRow>(&self, statement: &Statement, values: Vec<V>) -> Result<(), StoreError> {
-        if let [values] = &values[..] {
+    /// Rows as one request.
+    async fn batch<T: SerializeRow>(&self, statement: &Statement, rows: Vec<T>) -> Result<(), StoreError> {
+        if let [values] = &rows[..] {
             return self.execute(statement, values).await.map(drop);
         }
         let mut batch = Statements::new(BatchType::Unlogged);
-        (0..values.len()).for_each(|_| batch.append_statement(statement.prepared.clone()));
+        (0..rows.len()).for_each(|_| batch.append_statement(statement.prepared.clone()));
         batch.set_is_idempotent(true);
         let session = self.connection.session();
-        self.measured(statement, session.batch(&batch, values)).await.map(drop)
+        self.measured(statement, session.batch(&batch, rows)).await.map(drop)
     }
 }

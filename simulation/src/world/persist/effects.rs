@@ -32,10 +32,25 @@ impl World {
         if self.is_mutated(Mutation::HeadBeforeRows) {
             self.write_all(heads_of(&batch));
         }
+        if self.is_mutated(Mutation::ListBeforeRows) {
+            self.write_all(heads_of(&batch).into_iter().filter(|write| write.listed().is_some()).collect());
+        }
         // Writes go out side by side: some are in the store before others, and may be all that ever is.
         let writes = rows_of(&batch).into_iter().filter(|_| self.random.coin()).collect();
         self.write_all(writes);
         self.store_later(reader, StoreStep::Rows(batch));
+    }
+
+    /// What is written when the rows are confirmed.
+    fn heads_and_lists(&self, batch: &Batch) -> Vec<Write> {
+        let mut writes = heads_of(batch);
+        if self.is_mutated(Mutation::ReplayLeavesLists) {
+            let is_new = |id: &ConversationId| {
+                batch.stored.iter().any(|event| !event.again && event.conversation == Some((*id).into()))
+            };
+            writes.retain(|write| write.listed().is_none_or(|conversation| is_new(&conversation)));
+        }
+        writes
     }
 
     pub(super) fn store_later(&mut self, reader: usize, step: StoreStep) {
@@ -65,7 +80,8 @@ impl World {
             StoreStep::Rows(batch) => {
                 if self.writes_done(is_up, timed_out, rows_of(&batch)) {
                     // The heads go out only now; some may be there before others.
-                    let heads = heads_of(&batch).into_iter().filter(|_| self.random.coin()).collect();
+                    let heads = self.heads_and_lists(&batch);
+                    let heads = heads.into_iter().filter(|_| self.random.coin()).collect();
                     self.write_all(heads);
                     self.store_later(reader, StoreStep::Heads(batch));
                 } else if is_up {
@@ -73,14 +89,15 @@ impl World {
                 }
             }
             StoreStep::Heads(batch) => {
-                if self.writes_done(is_up, timed_out, heads_of(&batch)) {
+                let heads = self.heads_and_lists(&batch);
+                if self.writes_done(is_up, timed_out, heads) {
                     self.sequencer(reader, Input::Committed);
                 } else if is_up {
                     self.store_later(reader, StoreStep::Heads(batch));
                 }
             }
             StoreStep::All(batch) => {
-                let writes = rows_of(&batch).into_iter().chain(heads_of(&batch)).collect();
+                let writes = rows_of(&batch).into_iter().chain(self.heads_and_lists(&batch)).collect();
                 if self.writes_done(is_up, timed_out, writes) {
                     self.sequencer(reader, Input::Committed);
                 } else if is_up {
