@@ -60,7 +60,11 @@ code=0
 kill "$sampler" 2>/dev/null || true
 wait "$sampler" 2>/dev/null || true
 stop
-"$bin/petrel-loadgen" check "$work/history" || code=1
+if ! "$bin/petrel-loadgen" check "$work/history"; then
+  mv "$work/history" "$out/history"
+  echo "soak.sh: the history is kept: petrel-loadgen check $out/history" >&2
+  code=1
+fi
 awk -f perf/plot.awk "$out/soak.csv" >"$out/soak.svg"
 echo "soak.sh: $out/soak.csv, $out/soak.svg"
 

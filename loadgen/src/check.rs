@@ -77,7 +77,7 @@ fn story(path: &Path, violation: &Violation) -> Result<String, CheckError> {
             (Some(id), _) if Some(id) == violation.id => true,
             (_, Some((of, seq))) => is_place(entry, of, seq),
             _ => false,
-        };
+        } || matches!(entry.what, What::Recall { peer, seq, .. } if is_place(entry, peer, seq));
         if is_it {
             if lines.len() == STORY_LINES {
                 lines.remove(STORY_LINES / 2);

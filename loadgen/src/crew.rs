@@ -111,7 +111,6 @@ const LOOK: Duration = Duration::from_millis(50);
 impl<W: Watch> Steps<'_, W> {
     fn run(&mut self) -> Result<(), (u64, u64)> {
         let settle = Duration::from_secs_f64(self.plan.scenario.settle_s);
-        let quiet = Duration::from_millis(self.plan.scenario.quiet_ms);
         let devices = u64::from(self.plan.scenario.connections());
         let ramp = Duration::from_secs_f64(devices as f64 / self.plan.scenario.ramp_per_s);
         let ready = |board: &Board| board.sum(|g| g.ready.load(Acquire).into());
@@ -129,6 +128,7 @@ impl<W: Watch> Steps<'_, W> {
 
         self.step(Stage::Drain);
         self.until(settle, |s| s.board.sum(|g| g.pending.load(Acquire).into()) == 0);
+        let quiet = self.board.patience(Duration::from_millis(self.plan.scenario.quiet_ms));
         self.step(Stage::Gather);
         self.until(settle + ramp, |s| s.board.is_quiet(s.now(), quiet));
         let is_synced = |s: &Self| {

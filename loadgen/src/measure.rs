@@ -77,6 +77,11 @@ impl Latency {
         self.0.saturating_record(us.max(1));
     }
 
+    /// The largest, in µs; 0 where there is none.
+    pub fn max_us(&self) -> u64 {
+        self.0.max()
+    }
+
     /// Adds all of another.
     pub fn merge(&mut self, other: &Self) {
         self.0.add(&other.0).expect("the bounds are the same");

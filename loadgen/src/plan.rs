@@ -166,10 +166,16 @@ pub struct Gauges {
     pub refused: AtomicU64,
     pub delivered: AtomicU64,
     pub last_news: AtomicU32,
+    /// The slowest delivery so far, in µs.
+    pub slowest_us: AtomicU32,
     pub is_load_over: AtomicBool,
     /// The stage that the thread has entered, as a number.
     pub stage: AtomicU8,
 }
+
+/// A load that was refused for long may have deliveries of a minute, counted from the intended time; a run need not go on for
+/// as long after it.
+pub const PATIENCE_MAX: Duration = Duration::from_secs(15);
 
 impl Board {
     /// For so many threads.
@@ -212,6 +218,14 @@ impl Board {
         self.gauges.iter().all(|g| g.stage.load(Ordering::Acquire) == stage as u8)
     }
 
+    /// How long nothing must have come before a step after the load is over: as long as the slowest delivery has taken,
+    /// since the server may hold something back for as long again that nobody waits for (a recall, a status). Between
+    /// `least` and [`PATIENCE_MAX`].
+    pub fn patience(&self, least: Duration) -> Duration {
+        let slowest = self.gauges.iter().map(|g| g.slowest_us.load(Ordering::Acquire)).max().unwrap_or(0);
+        Duration::from_micros(slowest.into()).min(PATIENCE_MAX).max(least)
+    }
+
     /// Whether everybody that is to be online is ready, nothing waits for an answer or an earlier seq, and nothing new
     /// has come for `quiet`.
     pub fn is_quiet(&self, now: Stamp, quiet: Duration) -> bool {
@@ -222,5 +236,25 @@ impl Board {
                 && g.gaps.load(Ordering::Acquire) == 0
                 && now.us_since(Stamp(g.last_news.load(Ordering::Acquire))) >= quiet_us
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a server that took ten seconds for a message, a second without news says nothing: a recall that nobody waits for
+    /// was seen by one device, and not yet by another.
+    #[test]
+    fn silence_counts_once_it_outlasts_the_slowest_delivery() {
+        let board = Board::new(2);
+        let least = Duration::from_secs(1);
+        assert_eq!(board.patience(least), least, "nothing was slow");
+        board.gauges[0].slowest_us.store(2_000, Ordering::Release);
+        board.gauges[1].slowest_us.store(10_600_000, Ordering::Release);
+        assert_eq!(board.patience(least), Duration::from_millis(10_600), "of all threads");
+        board.gauges[0].slowest_us.store(70_000_000, Ordering::Release);
+        assert_eq!(board.patience(least), PATIENCE_MAX);
+        assert_eq!(board.patience(PATIENCE_MAX * 2), PATIENCE_MAX * 2, "what the scenario asks for");
     }
 }

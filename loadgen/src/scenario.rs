@@ -60,7 +60,7 @@ pub struct Scenario {
     /// Seconds after the final sync at which everybody connects once more: what was acknowledged must not come again. 0: not
     /// tried.
     pub forgotten_s: f64,
-    /// Milliseconds without news after which a step is over.
+    /// Milliseconds without news after which a step after the load is over; longer where a delivery took longer.
     pub quiet_ms: u64,
     /// The run is invalid where the generator's 99th percentile of lag is above this, in ms.
     pub lag_p99_ms_max: f64,

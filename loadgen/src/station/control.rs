@@ -10,6 +10,7 @@ use monoio::net::UnixStream;
 use petrel_protocol::client::Input;
 
 use super::{Inner, Link, Slot, Station, connection};
+use crate::measure::Timed;
 use crate::pace::{self, BEAT_BYTES, Beat, Pace};
 use crate::plan::Stage;
 use crate::stamp::Stamp;
@@ -95,6 +96,8 @@ impl Station {
         gauges.refused.store(counts.refused, Release);
         gauges.delivered.store(counts.delivered, Release);
         gauges.last_news.store(inner.last_news.0, Release);
+        let slowest_us = inner.measures.total[Timed::Delivery as usize].max_us();
+        gauges.slowest_us.store(u32::try_from(slowest_us).unwrap_or(u32::MAX), Release);
         gauges.is_load_over.store(inner.is_load_over, Release);
         gauges.stage.store(inner.stage as u8, Release);
     }

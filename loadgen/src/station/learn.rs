@@ -347,6 +347,7 @@ impl Inner {
                 }
             }
             Row::Recall(recall) => {
+                self.last_news = at;
                 let Some(peer) = self.plan.places.get(&peer).copied() else { return };
                 let device = &mut self.devices[d];
                 let (seq, target_seq) = (recall.seq, recall.target_seq);
