@@ -282,7 +282,7 @@ impl Session {
             Input::Resolved(reply) => self.resolved(reply, out),
             Input::Delivery(what) => self.delivery(now, what, shared, out),
             Input::Dirty => self.dirty(shared, out),
-            Input::ClaimAgain => self.claim_again(out),
+            Input::ClaimAgain => self.claim_again(shared, out),
             Input::Sweep => self.sweep(now, shared, out),
             Input::FlushReceipts => self.flush_receipts(out),
             Input::Drain => self.drain(out),

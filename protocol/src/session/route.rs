@@ -28,7 +28,7 @@ impl Session {
                 let text = "this account was logged in on another device of this type";
                 self.kick(Code::LoggedInElsewhere as i32, text.to_owned(), out);
             }
-            Outcome::Lost => self.claim_again(out),
+            Outcome::Lost => self.claim_again(shared, out),
             Outcome::Taken | Outcome::Held if self.phase == Phase::Claiming => self.start_sync(out),
             // An answer that was overtaken: there was no route until now.
             Outcome::Taken => self.dirty(shared, out),
@@ -36,8 +36,10 @@ impl Session {
         }
     }
 
-    /// The route is lost: what was pushed meanwhile is missed, so nothing is shown until the sync that follows.
-    pub(super) fn claim_again(&mut self, out: &mut Outputs) {
+    /// The route is lost: what was pushed meanwhile is missed, so nothing is shown until the sync that follows. What this
+    /// session has published comes back to the address that is over.
+    pub(super) fn claim_again(&mut self, shared: &mut Shared, out: &mut Outputs) {
+        self.forgo_credit(shared);
         self.phase = Phase::Claiming;
         out.push(Output::Claim);
     }

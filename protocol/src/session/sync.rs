@@ -104,15 +104,19 @@ impl Session {
 
     /// Something for this device was lost.
     pub(super) fn dirty(&mut self, shared: &mut super::Shared, out: &mut Outputs) {
-        // What came back from the pipeline may be among what was lost; its credit must not be.
-        if let Some(work) = &mut self.work {
-            shared.unstored -= std::mem::take(&mut work.unstored);
-        }
+        self.forgo_credit(shared);
         match self.phase {
             Phase::Live => self.start_sync(out),
             Phase::Syncing => self.work().sync.is_again = true,
             // Both are followed by a sync, or by nothing.
             Phase::Claiming | Phase::Closing => {}
+        }
+    }
+
+    /// What came back from the pipeline may be among what was lost; its credit must not be.
+    pub(super) fn forgo_credit(&mut self, shared: &mut super::Shared) {
+        if let Some(work) = &mut self.work {
+            shared.unstored -= std::mem::take(&mut work.unstored);
         }
     }
 

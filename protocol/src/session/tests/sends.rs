@@ -96,6 +96,15 @@ fn credit_whose_event_never_comes_back_is_freed_in_the_end() {
 }
 
 #[test]
+fn a_lost_route_gives_the_credit_back_of_what_comes_back_to_the_old_address() {
+    let mut world = World::live();
+    let ticket = published(&world.send(1)).1;
+    world.give(Input::Published(ticket, Outcome::Accepted));
+    world.give(Input::ClaimAgain);
+    assert_eq!(world.shared.unstored, 0);
+}
+
+#[test]
 fn a_session_has_a_bound_of_its_own() {
     let mut world = World::live();
     for _ in 0..limits::SESSION_IN_FLIGHT_MAX {
