@@ -73,8 +73,12 @@ impl<'a> Admin<'a> {
         let mut address = format!("{}/admin/v2/{path}", self.config.admin.trim_end_matches('/'));
         for _ in 0..=REDIRECTS_MAX {
             let asked = self.ask(&address, &method, content_type, body.clone());
-            let answer = timeout(PATIENCE, asked).await.map_err(|_| format!("{address} did not answer"))?;
-            match answer.map_err(|error| format!("{address} cannot be reached: {error}"))? {
+            let answer = timeout(PATIENCE, asked)
+                .await
+                .map_err(|_| format!("{address} did not answer: start Pulsar, or correct its address"))?;
+            match answer.map_err(|error| {
+                format!("{address} cannot be reached ({error}): start Pulsar, or correct its address")
+            })? {
                 Reply::Answer(answer) => return Ok(answer),
                 Reply::Elsewhere(other) => address = other,
             }
