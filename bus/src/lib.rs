@@ -196,6 +196,16 @@ impl Consumer {
         }
     }
 
+    /// The newest record that is there now, where it is not acknowledged. Of the embedded log alone: on Pulsar this is
+    /// always none.
+    pub fn newest_waiting(&self) -> Option<Position> {
+        match self {
+            Self::Embedded(consumer) => consumer.newest_waiting(),
+            #[cfg(feature = "pulsar")]
+            Self::Pulsar(_) => None,
+        }
+    }
+
     /// This record and all before it have had their effect. Never goes backwards; the index is ignored, since a record
     /// is acknowledged whole.
     pub fn ack(&mut self, position: Position) {

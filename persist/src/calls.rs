@@ -1,6 +1,10 @@
 //! The calls that persist answers, on threads of their own: a device that syncs must not hold up the sequencer. The
 //! embedded store has one such thread; a remote one has several, since each call there waits more than it works.
+//!
+//! After a loss of power the embedded store may be behind what `stored` has kept. So what reads messages waits there until
+//! everything that was in `uplink` at the start is stored; accounts do not come from `uplink`, and are answered at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +30,8 @@ pub(crate) struct Calls(SyncSender<Message>);
 pub(crate) enum Message {
     /// With the time when it came.
     Call(PersistCall, Instant),
+    /// What waited for the store can be answered.
+    CaughtUp,
     Stop,
 }
 
@@ -59,12 +65,35 @@ impl Service<PersistCall> for Calls {
 
 /// What calls are answered from, once it is there.
 #[derive(Clone, Default)]
-pub(crate) struct Answering(Arc<OnceLock<(Store, Accounts)>>);
+pub(crate) struct Answering(Arc<Source>);
+
+#[derive(Default)]
+struct Source {
+    store: OnceLock<(Store, Accounts)>,
+    /// The store has what was in `uplink` when it was opened.
+    is_caught_up: AtomicBool,
+}
 
 impl Answering {
-    pub(crate) fn begin(&self, store: Store, accounts: Accounts) {
-        let is_first = self.0.set((store, accounts)).is_ok();
+    /// The store is open. `is_caught_up`: it lacks nothing that `stored` may have.
+    pub(crate) fn begin(&self, store: Store, accounts: Accounts, is_caught_up: bool) {
+        self.0.is_caught_up.store(is_caught_up, Ordering::Release);
+        let is_first = self.0.store.set((store, accounts)).is_ok();
         assert!(is_first, "the store is opened once");
+    }
+
+    /// From now on messages are read from the store, also for whom waits on the one thread that answers.
+    pub(crate) fn catch_up(&self, calls: &Calls) {
+        self.0.is_caught_up.store(true, Ordering::Release);
+        // Where the thread is gone already, nobody waits.
+        let _ = calls.0.send(Message::CaughtUp);
+    }
+
+    /// Whether this call has to wait for the store to catch up.
+    fn has_to_wait(&self, call: &PersistCall) -> bool {
+        let reads =
+            matches!(call, PersistCall::Sync(..) | PersistCall::History(..) | PersistCall::Resolve(..));
+        reads && !self.0.is_caught_up.load(Ordering::Acquire)
     }
 }
 
@@ -73,26 +102,40 @@ impl Answering {
 pub(crate) struct Waiting(Arc<Mutex<Receiver<Message>>>);
 
 impl Waiting {
-    /// Answers until it is told to stop. What waited for so long that its caller gives it up is not begun: under more
-    /// calls than the store can answer, all work would else go into answers that come too late, for ever.
+    /// Answers until it is told to stop; what is held then is answered as unavailable, by being dropped. What waited for so
+    /// long that its caller gives it up is not begun: under more calls than the store can answer, all work would else go
+    /// into answers that come too late, for ever. What was held is answered all the same: it comes from this process,
+    /// where callers wait.
     pub(crate) fn answer(self, answering: &Answering) {
-        while let Some((call, since)) = self.next() {
-            match answering.0.get() {
-                Some(_) if since.elapsed() >= GIVEN_UP => {
+        let mut held = Vec::new();
+        loop {
+            match (self.next(), answering.0.store.get()) {
+                (Message::Stop, _) => return,
+                (Message::Call(call, _), None) => refuse(call, CallError::Unavailable),
+                (Message::Call(call, _), Some(_)) if answering.has_to_wait(&call) => {
+                    if held.len() < limits::PERSIST_CALLS_MAX {
+                        held.push(call);
+                    } else {
+                        METRICS.calls.with_label_values(&["full"]).inc();
+                        refuse(call, CallError::Full);
+                    }
+                }
+                (Message::Call(call, since), Some(_)) if since.elapsed() >= GIVEN_UP => {
                     METRICS.calls.with_label_values(&["given_up"]).inc();
                     refuse(call, CallError::Unavailable);
                 }
-                Some((store, accounts)) => answer(call, store, accounts),
-                None => refuse(call, CallError::Unavailable),
+                (Message::Call(call, _), Some((store, accounts))) => answer(call, store, accounts),
+                (Message::CaughtUp, store) => {
+                    let (store, accounts) = store.expect("it was there to catch up");
+                    held.drain(..).for_each(|call| answer(call, store, accounts));
+                }
             }
         }
     }
 
-    fn next(&self) -> Option<(PersistCall, Instant)> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).recv() {
-            Ok(Message::Call(call, since)) => Some((call, since)),
-            Ok(Message::Stop) | Err(_) => None,
-        }
+    fn next(&self) -> Message {
+        let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        next.unwrap_or(Message::Stop)
     }
 }
 
@@ -190,7 +233,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::embedded(dir.path(), &belongs(GENERATION)).unwrap();
         let answering = Answering::default();
-        answering.begin(store.clone(), Accounts::new(store, 1));
+        answering.begin(store.clone(), Accounts::new(store, 1), true);
         let (calls, waiting) = Calls::channel();
         let (answered, answers) = channel();
         let now = Instant::now();

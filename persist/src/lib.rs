@@ -90,16 +90,16 @@ impl Persist {
         let answering = Answering::default();
         let (run, call_threads): (Box<dyn FnOnce() + Send>, usize) = match config.store {
             StoreConfig::Embedded(dir) => {
-                let running = parts.open(Store::embedded(&dir, &belongs)?, stopped, &answering)?;
+                let running = parts.open(Store::embedded(&dir, &belongs)?, stopped, &answering, &calls)?;
                 (Box::new(move || running.run()), 1)
             }
             #[cfg(feature = "cassandra")]
             StoreConfig::Cassandra(config) => {
-                let answering = answering.clone();
+                let (answering, calls) = (answering.clone(), calls.clone());
                 let run = move || {
                     let store = Store::cassandra(&config, &belongs, &parts.health, &parts.stopping);
                     let running = store.and_then(|store| {
-                        store.map(|store| parts.open(store, stopped, &answering)).transpose()
+                        store.map(|store| parts.open(store, stopped, &answering, &calls)).transpose()
                     });
                     match running {
                         Ok(Some(running)) => running.run(),
@@ -192,21 +192,32 @@ struct Parts {
 }
 
 impl Parts {
-    /// Subscribes to the partitions, and lets the calls be answered.
+    /// Subscribes to the partitions, and lets the calls be answered: those that read messages once the store has what
+    /// waits in an embedded log, whose `stored` may have kept more than the store when the power was lost.
     fn open(
         &self,
         store: Store,
         stopped: oneshot::Receiver<()>,
         answering: &Answering,
+        calls: &Calls,
     ) -> Result<Running, StartError> {
         let accounts = Accounts::new(store.clone(), self.worker);
         let (health, stopping, pulse) = (self.health.clone(), self.stopping.clone(), self.pulse.clone());
         let patience = Patience { health, stopping, pulse };
         let reader = Reader::new(store.clone(), &self.bus, &self.partitions, stopped, patience);
-        let reader = reader.map_err(|e| cannot("read its partitions", &e))?;
+        let mut reader = reader.map_err(|e| cannot("read its partitions", &e))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|e| cannot("start its runtime", &e))?;
-        answering.begin(store, accounts);
+        let is_behind = reader.is_behind();
+        answering.begin(store, accounts, !is_behind);
+        if is_behind {
+            tracing::info!("what waits in the log is stored first: until then no device is synced");
+            let (answering, calls) = (answering.clone(), calls.clone());
+            reader.on_caught_up(move || {
+                answering.catch_up(&calls);
+                tracing::info!("the store has caught up with the log");
+            });
+        }
         self.health.started();
         Ok(Running { reader, runtime })
     }

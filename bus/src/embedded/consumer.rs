@@ -67,6 +67,14 @@ impl Consumer {
         Some(Record { partition: self.partition, position, pack, is_resumed })
     }
 
+    /// See [`crate::Consumer::newest_waiting`].
+    pub(crate) fn newest_waiting(&self) -> Option<Position> {
+        let mut acked = Vec::new();
+        let end = self.partition().acked(&mut acked);
+        let generation = self.shared.folder.generation;
+        (acked[self.slot] < end).then(|| Position { generation, ledger: 0, entry: end - 1, index: 0 })
+    }
+
     /// See [`crate::Consumer::ack`].
     pub(crate) fn ack(&mut self, position: Position) {
         if position.generation != self.shared.folder.generation {

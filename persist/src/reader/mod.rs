@@ -39,6 +39,8 @@ pub(crate) struct Reader {
     /// When what was done has to be synced and acknowledged.
     sync_at: Option<Instant>,
     events_to_sync: usize,
+    /// What is told once everything that was in `uplink` at the start is stored.
+    on_caught_up: Option<Box<dyn FnOnce() + Send>>,
 }
 
 /// Why a loop iteration began.
@@ -77,8 +79,28 @@ impl Reader {
             receipt_consumers.push(consumer(Topic::Receipts, *partition)?);
         }
         let cursors = Cursors::new(receipt_consumers);
-        let (sync_at, events_to_sync) = (None, 0);
-        Ok(Self { store, partitions: readers, cursors, receipts, stop, patience, sync_at, events_to_sync })
+        let (sync_at, events_to_sync, on_caught_up) = (None, 0, None);
+        Ok(Self {
+            store,
+            partitions: readers,
+            cursors,
+            receipts,
+            stop,
+            patience,
+            sync_at,
+            events_to_sync,
+            on_caught_up,
+        })
+    }
+
+    /// Whether the store may lack something that was in `uplink` at the start.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.partitions.iter().any(Partition::is_behind)
+    }
+
+    /// `told` runs once everything that was in `uplink` at the start is stored.
+    pub(crate) fn on_caught_up(&mut self, told: impl FnOnce() + Send + 'static) {
+        self.on_caught_up = Some(Box::new(told));
     }
 
     /// Reads until it is stopped or the bus is closed.
@@ -124,6 +146,12 @@ impl Reader {
         }
         if !self.pump(now) {
             return false;
+        }
+        if self.on_caught_up.is_some()
+            && !self.is_behind()
+            && let Some(told) = self.on_caught_up.take()
+        {
+            told();
         }
         if self.cursors.is_due(now) {
             let advanced = self.cursors.gather(now);

@@ -21,6 +21,8 @@ pub(super) struct Partition {
     pub(super) commit: Option<Arc<Batch>>,
     /// What is done, and not acknowledged before it is synced.
     pub(super) ack: Option<Position>,
+    /// The newest record that was there at the start, until it is done.
+    behind: Option<Position>,
     outputs: Vec<Output>,
     publishing_events: usize,
     done_events: usize,
@@ -36,6 +38,7 @@ impl Partition {
         outgoing: Outgoing,
     ) -> Self {
         Self {
+            behind: consumer.newest_waiting(),
             consumer,
             machine: Sequencer::new(Config::new(number, partitions, seed)),
             outgoing,
@@ -90,6 +93,9 @@ impl Partition {
                 }
                 Output::Ack(position) => {
                     self.ack = self.ack.max(Some(position));
+                    // What is done is a whole record: the index of its last event says nothing here.
+                    self.behind
+                        .take_if(|last| (last.ledger, last.entry) <= (position.ledger, position.entry));
                     self.done_events += self.publishing_events;
                 }
             }
@@ -105,6 +111,11 @@ impl Partition {
         if self.outgoing.receipt(receipt, now) {
             self.handle(Input::Published);
         }
+    }
+
+    /// Whether the store lacks something that was in the log at the start.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind.is_some()
     }
 
     /// The events that became done since the last call.

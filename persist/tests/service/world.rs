@@ -59,7 +59,15 @@ fn event(user: u64, to: u64, at_ms: u64, body: uplink::Body) -> Uplink {
     Uplink { conversation, edge_time_ms: T0 + at_ms, user, device: 1, origin: None, body: Some(body) }
 }
 
-fn publisher(bus: &Bus, topic: Topic) -> (Publisher, Receiver<Receipt>) {
+/// Publishes events of one conversation as one pack, and waits until it is on disk.
+pub(crate) fn publish(uplink: &(Publisher, Receiver<Receipt>), events: Vec<Uplink>) {
+    let conversation = events[0].conversation.as_ref().unwrap();
+    let to = partition(ConversationId::try_from(conversation).unwrap(), PARTITIONS);
+    uplink.0.publish(to, 0, UplinkPack { events }.encode_to_vec().into()).unwrap();
+    uplink.1.recv_timeout(PATIENCE).unwrap().outcome.unwrap();
+}
+
+pub(crate) fn publisher(bus: &Bus, topic: Topic) -> (Publisher, Receiver<Receipt>) {
     let (sender, receiver) = channel();
     let sender = Mutex::new(sender);
     (bus.publisher(topic, Arc::new(move |receipt| drop(sender.lock().unwrap().send(receipt)))), receiver)
@@ -89,10 +97,7 @@ impl World {
 
     /// Publishes events of one conversation as one pack.
     pub(crate) fn uplink(&self, events: Vec<Uplink>) {
-        let conversation = events[0].conversation.as_ref().unwrap();
-        let to = partition(ConversationId::try_from(conversation).unwrap(), PARTITIONS);
-        self.uplink.0.publish(to, 0, UplinkPack { events }.encode_to_vec().into()).unwrap();
-        self.uplink.1.recv_timeout(PATIENCE).unwrap().outcome.unwrap();
+        publish(&self.uplink, events);
     }
 
     /// The next `count` events that router gets, by partition.
