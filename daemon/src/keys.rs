@@ -1,7 +1,7 @@
 //! The keys that sign and verify tokens: one file, the same for every router and edge.
 //!
 //! It holds secrets: readable by its owner alone, and carried to the other machines by the operator's own means. A key is
-//! replaced in three steps, each carried everywhere and followed by a restart of the services, one after the other: `add`
+//! replaced in three steps, each carried everywhere and followed by a SIGHUP to the services, which read it again: `add`
 //! (all verify with the new key), `use` (routers sign with it), and, when the tokens of the old one have expired, `remove`.
 
 use std::fs;

@@ -2,9 +2,12 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ArgMatches;
+use petrel_protocol::token::Keys;
 use sd_notify::NotifyState;
 use serde::de::DeserializeOwned;
 use tokio::runtime::{Handle, Runtime};
@@ -13,13 +16,18 @@ use tokio::sync::watch;
 
 use crate::config::Documented;
 use crate::watchdog::{self, tell};
-use crate::{BAD_START, Readiness, health};
+use crate::{BAD_START, Readiness, health, keys};
+
+/// The part that is not ready until everything else is there.
+const START: &str = "start";
 
 /// What a service runs in. Signals are caught from its beginning on, so that an early one ends it in order too.
 pub struct Daemon {
     runtime: Runtime,
     readiness: Readiness,
     stop: watch::Sender<bool>,
+    /// How often somebody has asked to read again what can be.
+    hangups: watch::Sender<u64>,
 }
 
 /// Reads the configuration and runs `serve` with it. `serve` returns when it was told to end and has, or with one line
@@ -60,7 +68,8 @@ impl Daemon {
         let runtime =
             runtime.map_err(|e| format!("cannot start a thread: {e}; check the limits on threads"))?;
         let readiness = Readiness::default();
-        let stop = watch::Sender::new(false);
+        readiness.waits_for(START, "it starts, and does not serve yet");
+        let (stop, hangups) = (watch::Sender::new(false), watch::Sender::new(0));
         {
             let _runtime = runtime.enter();
             for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
@@ -72,12 +81,20 @@ impl Daemon {
                     }
                 });
             }
+            let mut hangup =
+                signal(SignalKind::hangup()).map_err(|e| format!("cannot catch signals: {e}"))?;
+            let hangups = hangups.clone();
+            runtime.spawn(async move {
+                while hangup.recv().await.is_some() {
+                    hangups.send_modify(|count| *count += 1);
+                }
+            });
         }
         let addr = health::serve(runtime.handle(), health, readiness.clone()).map_err(|e| {
             format!("health cannot be served at {health}: {e}; choose another address with --health")
         })?;
         tracing::info!("health, readiness and metrics at http://{addr}");
-        Ok(Self { runtime, readiness, stop })
+        Ok(Self { runtime, readiness, stop, hangups })
     }
 
     /// Where links and short work run. Nothing that blocks.
@@ -117,12 +134,33 @@ impl Daemon {
         let readiness = &self.readiness;
         std::thread::scope(|scope| {
             scope.spawn(move || watchdog::run(&ended, readiness, is_turning));
+            readiness.has(START);
             tell(&[NotifyState::Ready, NotifyState::Status("serves")]);
             tracing::info!("ready");
             self.until_stopped(std::future::pending::<()>());
+            readiness.waits_for("stop", "it was told to end, and drains");
             tell(&[NotifyState::Stopping, NotifyState::Status("drains")]);
             tracing::info!("stopping: nothing new is taken, what is under way settles");
             drop(end);
+        });
+    }
+
+    /// Hands the token keys in `file` to `use_keys` when they were read again: at each SIGHUP, and once now where there was
+    /// one before. Keys that cannot be read change nothing.
+    pub fn reread_keys(&self, file: PathBuf, use_keys: impl Fn(Arc<Keys>) + Send + 'static) {
+        let mut hangups = self.hangups.subscribe();
+        self.runtime.spawn(async move {
+            let mut seen = 0;
+            while let Ok(count) = hangups.wait_for(|count| *count != seen).await.map(|count| *count) {
+                seen = count;
+                match keys::read(&file) {
+                    Ok(keys) => {
+                        tracing::info!("the token keys were read again: {keys:?}");
+                        use_keys(Arc::new(keys));
+                    }
+                    Err(why) => tracing::error!("{why}; the token keys stay as they were"),
+                }
+            }
         });
     }
 
@@ -140,5 +178,29 @@ impl Daemon {
     /// Runs `future` to its end: for what is stopped in order.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn it_is_ready_only_while_it_serves() {
+        let daemon = Daemon::start(SocketAddr::from(([127, 0, 0, 1], 0))).expect("it starts");
+        let parts = || daemon.readiness().missing().into_keys().collect::<Vec<_>>();
+        assert_eq!(parts(), [START], "before anything was asked for");
+        std::thread::scope(|scope| {
+            scope.spawn(|| daemon.serve(|| true));
+            let until = Instant::now() + Duration::from_secs(30);
+            while !parts().is_empty() {
+                assert!(Instant::now() < until, "it serves");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            daemon.stop();
+        });
+        assert_eq!(parts(), ["stop"]);
     }
 }

@@ -3,13 +3,14 @@
 //! Deliveries beyond the bound mark their sessions dirty instead, so that nothing is lost in silence: a dirty session is
 //! synced from the store. Replies are bounded by what the shard itself has asked for.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_queue::SegQueue;
 use petrel_protocol::calls::{ClaimReply, Delivery, Range, ResolveReply, SyncReply};
 use petrel_protocol::limits;
 use petrel_protocol::session::Outcome;
+use petrel_protocol::token::Keys;
 use petrel_ring::{SocketId, Waker};
 
 /// What a shard is told by other threads, apart from deliveries.
@@ -29,6 +30,8 @@ pub(crate) enum Told {
     ClaimAgain,
     /// The id generator's mark was moved: whoever waits for ids is served.
     IdsReady,
+    /// Tokens are verified with these from now on.
+    Keys(Arc<Keys>),
     /// Stop accepting, tell the clients, let what is under way settle, end.
     Drain,
 }

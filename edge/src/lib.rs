@@ -203,6 +203,12 @@ impl Edge {
         self.inner.is_replaced.load(Ordering::Acquire)
     }
 
+    /// What is to be called with new token keys: whoever connects from then on is judged by them. Sessions stay.
+    pub fn on_new_keys(&self) -> impl Fn(Arc<Keys>) + Send + 'static + use<> {
+        let inboxes = self.inner.inboxes.clone();
+        move |keys| inboxes.iter().for_each(|inbox| inbox.tell(Told::Keys(Arc::clone(&keys))))
+    }
+
     /// Whether every shard has gone round since this was asked before.
     pub fn is_turning(&self) -> bool {
         self.inner.inboxes.iter().filter(|inbox| !inbox.ask_whether_turning()).count() == 0

@@ -52,7 +52,8 @@ fn main() -> ExitCode {
 
 #[expect(clippy::needless_pass_by_value, reason = "a service owns its configuration")]
 fn serve(config: Config, daemon: &Daemon) -> Result<(), String> {
-    let keys = Arc::new(keys::read(&config.keys)?);
+    let keys_file = config.keys.clone();
+    let keys = Arc::new(keys::read(&keys_file)?);
     let (listener, calls_at) = listen_for_calls(config.calls, &config.calls_at)?;
     let edge_config = config.edge(calls_at)?;
     let (routers, persists) = (Pool::new(daemon.runtime()), Pool::new(daemon.runtime()));
@@ -75,6 +76,7 @@ fn serve(config: Config, daemon: &Daemon) -> Result<(), String> {
         listener,
     };
     let Some((edge, server)) = starting.start(daemon)? else { return Ok(()) };
+    daemon.reread_keys(keys_file, edge.on_new_keys());
     tracing::info!("clients connect at {}", edge.url());
     daemon.serve(|| {
         if edge.is_replaced() {

@@ -334,6 +334,7 @@ impl Shard {
                 }
             }
             Told::Kick(delivery) => self.delivery(ring, delivery),
+            Told::Keys(keys) => self.keys = keys,
             Told::ClaimAgain => self.for_each_session(ring, || Input::ClaimAgain),
             Told::Drain => {
                 ring.stop_listening();

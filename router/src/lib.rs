@@ -108,6 +108,7 @@ pub struct Router {
     directory: Arc<Directory>,
     driver: Driver,
     server: Server,
+    app: Arc<App>,
 }
 
 impl Router {
@@ -146,8 +147,8 @@ impl Router {
             body_timeout: config.body_timeout,
         });
         let sweep = tend(directory.clone());
-        match Server::start(listener, http::routes(app), config.head_timeout, sweep) {
-            Ok(server) => Ok(Self { directory, driver, server }),
+        match Server::start(listener, http::routes(app.clone()), config.head_timeout, sweep) {
+            Ok(server) => Ok(Self { directory, driver, server, app }),
             Err(e) => {
                 driver.stop();
                 Err(StartError::Http(e))
@@ -177,6 +178,12 @@ impl Router {
         learn: impl Fn(&[ServiceAt]) + Send + Sync + 'static,
     ) {
         self.directory.set_others(Others { connect: Box::new(connect), learn: Box::new(learn) });
+    }
+
+    /// What is to be called with new token keys: they sign and verify from then on.
+    pub fn on_new_keys(&self) -> impl Fn(Arc<Keys>) + Send + 'static + use<> {
+        let app = self.app.clone();
+        move |keys| app.tokens.use_keys(keys)
     }
 
     /// Whether the fan-out has gone round since this was asked before.

@@ -93,6 +93,7 @@ fn serve(config: Config, daemon: &Daemon) -> Result<(), String> {
     let services = Services { router: Some(router.link()), ..Services::default() };
     let server = Server::start(daemon.runtime(), listener, services)
         .map_err(|e| format!("cannot serve calls: {e}; check the limits on descriptors"))?;
+    daemon.reread_keys(config.keys.clone(), router.on_new_keys());
     let kind = ServiceKind::Router.into();
     daemon.announce(router.link(), Announce { kind, id: config.id.into(), calls: calls_at });
     daemon.readiness().probe(move || {

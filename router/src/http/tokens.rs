@@ -5,7 +5,7 @@
 //! refreshed, and no longer.
 
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use petrel_protocol::calls::Account;
@@ -17,7 +17,7 @@ use petrel_protocol::token::{Claims, Keys, Kind};
 
 /// Issues and checks tokens.
 pub(crate) struct Tokens {
-    keys: Arc<Keys>,
+    keys: RwLock<Arc<Keys>>,
     ttl_s: u64,
     refresh_ttl_s: u64,
     /// The lowest version of a user's tokens that was not revoked.
@@ -64,12 +64,21 @@ impl Refresh {
 impl Tokens {
     pub(crate) fn new(keys: Arc<Keys>, ttl: Duration, refresh_ttl: Duration) -> Self {
         Self {
-            keys,
+            keys: RwLock::new(keys),
             ttl_s: ttl.as_secs(),
             refresh_ttl_s: refresh_ttl.as_secs(),
             versions: Mutex::default(),
             refreshed: Mutex::default(),
         }
+    }
+
+    /// Signs and verifies with these from now on.
+    pub(crate) fn use_keys(&self, keys: Arc<Keys>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn issue(&self, now: Now, account: &Account, device: Device) -> Issued {
@@ -87,9 +96,10 @@ impl Tokens {
         };
         let refresh =
             Claims { expires_at_s: issued_at_s + self.refresh_ttl_s, kind: Kind::Refresh, ..access };
+        let keys = self.keys();
         Issued {
-            token: self.keys.sign(&access),
-            refresh_token: format!("{}~{}", self.keys.sign(&refresh), account.username),
+            token: keys.sign(&access),
+            refresh_token: format!("{}~{}", keys.sign(&refresh), account.username),
             expires_at_ms: access.expires_at_s * 1_000,
         }
     }
@@ -106,7 +116,7 @@ impl Tokens {
 
     /// What an access token says, if it is good as far as this router knows.
     pub(crate) fn access(&self, now: Now, token: &str) -> Option<Claims> {
-        let claims = self.keys.verify(token, seconds(now), Kind::Access).ok()?;
+        let claims = self.keys().verify(token, seconds(now), Kind::Access).ok()?;
         let lowest = lock(&self.versions).get(&claims.user).unwrap_or(0);
         (claims.version >= lowest).then_some(claims)
     }
@@ -114,7 +124,7 @@ impl Tokens {
     /// Reads a refresh token.
     pub(crate) fn refresh(&self, now: Now, token: &str) -> Option<Refresh> {
         let (token, username) = token.split_once('~')?;
-        let claims = self.keys.verify(token, seconds(now), Kind::Refresh).ok()?;
+        let claims = self.keys().verify(token, seconds(now), Kind::Refresh).ok()?;
         Some(Refresh { claims, username: username.to_owned() })
     }
 

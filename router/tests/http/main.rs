@@ -19,7 +19,7 @@ use petrel_protocol::calls::{Lease, delivery::What};
 use petrel_protocol::codes::Code;
 use petrel_protocol::ids::{Device, UserId};
 use petrel_protocol::limits;
-use petrel_protocol::token::Kind;
+use petrel_protocol::token::{Keys, Kind};
 use petrel_router::{Config, PasswordCost, Router, StartError};
 use serde_json::{Value, json};
 use support::{SOON, World, address, lease};

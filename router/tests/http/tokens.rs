@@ -80,3 +80,22 @@ fn expired_tokens_are_refused() {
     logout(world.addr(), told["token"].as_str().unwrap()).problem(401, "bad_token");
     refresh(world.addr(), &told["refresh_token"]).problem(401, "bad_token");
 }
+
+#[test]
+fn new_keys_sign_and_a_removed_one_ends() {
+    let world = World::new();
+    world.edge(1, 10, 0);
+    let addr = world.addr();
+    register(addr, "anna");
+    let old = login(addr, "anna");
+    let mut keys = Keys::clone(&world.keys);
+    keys.rotate("k2", [8; 32]);
+    world.router().on_new_keys()(Arc::new(keys));
+    let new = login(addr, "anna");
+    let next = Keys::with_new_key("k2", [8; 32]);
+    assert!(next.verify(new["token"].as_str().unwrap(), now_s(), Kind::Access).is_ok());
+    assert_eq!(refresh(addr, &old["refresh_token"]).status, 200, "the old key verifies");
+    let old = login(addr, "anna");
+    world.router().on_new_keys()(Arc::new(Keys::with_new_key("k3", [9; 32])));
+    refresh(addr, &old["refresh_token"]).problem(401, "bad_token");
+}
