@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, register_histogram, register_int_counter,
-    register_int_counter_vec,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, register_histogram, register_int_counter,
+    register_int_counter_vec, register_int_gauge,
 };
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::register);
@@ -13,6 +13,7 @@ pub(super) struct Metrics {
     pub(super) look_up_seconds: Histogram,
     pub(super) errors: IntCounterVec,
     pub(super) connections: IntCounter,
+    pub(super) evicts: IntGauge,
 }
 
 impl Metrics {
@@ -29,7 +30,12 @@ impl Metrics {
         );
         let connections =
             register_int_counter!("petrel_router_redis_connections_total", "Connections made to Redis");
+        let evicts = register_int_gauge!(
+            "petrel_router_redis_evicts",
+            "1 where Redis evicts keys when its memory is full, and so may lose routes: set noeviction"
+        );
         Self {
+            evicts: evicts.expect("named once"),
             look_up_seconds: register_histogram!(look_up).expect("named once"),
             errors: errors.expect("named once"),
             connections: connections.expect("named once"),

@@ -6,6 +6,7 @@
 
 mod link;
 mod metrics;
+mod policy;
 mod scripts;
 mod snapshot;
 mod values;
@@ -24,11 +25,14 @@ use tokio::sync::Semaphore;
 use super::{Answer, Asserted, Claimant, Claimed, Held, Refusal, Renewal, precedence};
 use link::Link;
 use metrics::METRICS;
+use policy::Policy;
 use snapshot::Snapshot;
 use values::Keys;
 
 /// Leases and services are read this often where no look-up reads them.
 const REFRESH_MS: u64 = 1_000;
+/// How Redis is configured is looked at this often, in rounds of that.
+const POLICY_ROUNDS: u64 = 10;
 /// Without an answer for so long, Redis is not ready.
 const SILENT_MS_MAX: u64 = 3 * REFRESH_MS;
 /// A claim that races with others for one route gives up after this many rounds, and is tried again by its session.
@@ -117,9 +121,15 @@ impl Redis {
         });
         let refreshed = Arc::downgrade(&inner);
         runtime.spawn(async move {
+            let mut policy = Policy::default();
+            let mut rounds = 0..;
             while let Some(inner) = refreshed.upgrade() {
                 // What fails was complained about, and is tried again.
-                let _ = inner.members().await;
+                let has_answered = inner.members().await.is_ok();
+                if has_answered && rounds.next().is_some_and(|round: u64| round.is_multiple_of(POLICY_ROUNDS))
+                {
+                    policy.look(&inner.link).await;
+                }
                 drop(inner);
                 tokio::time::sleep(Duration::from_millis(REFRESH_MS)).await;
             }
