@@ -40,3 +40,8 @@ judge FILE:
 # An hour of load, or fewer `--minutes M`, with memory, descriptors and threads as a plot
 soak *ARGS:
     perf/soak.sh {{ARGS}}
+
+# Tests of the services as processes of their own, against what `deploy/local/up` started: all, or those of a NAME
+cluster *NAME:
+    cargo test --workspace --all-features --no-run --test start --test redis --test service_on_cassandra --test cluster
+    cargo test --workspace --all-features --test cluster -- --nocapture {{NAME}}

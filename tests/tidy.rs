@@ -97,3 +97,51 @@ fn tests_that_the_changelog_names_are_there() {
     }
     assert!(count >= 8, "{count}");
 }
+
+/// The code of a folder and those below, as one text.
+fn code(dir: &Path, text: &mut String) {
+    for entry in fs::read_dir(dir).expect("a folder of the workspace") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            code(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(path).expect("text"));
+        }
+    }
+}
+
+/// The table of bad days names tests that there are, and leaves out none of its folder.
+#[test]
+fn bad_days_are_staged_where_the_table_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = String::new();
+    for folder in ["bus", "daemon", "edge", "persist", "protocol", "router"] {
+        for kind in ["src", "tests"] {
+            let folder = root.join(folder).join(kind);
+            if folder.exists() {
+                code(&folder, &mut all);
+            }
+        }
+    }
+    code(&root.join("tests"), &mut all);
+    let table = fs::read_to_string(root.join("tests/cluster/README.md")).expect("the table");
+    let rows: String = table.lines().filter(|line| line.starts_with('|')).collect();
+    let named: Vec<_> = rows.split('`').skip(1).step_by(2).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in &named {
+        let is_there = match name.rsplit_once('.') {
+            Some((_, "rs")) => {
+                [root.join(name), root.join("tests/cluster").join(name)].iter().any(|p| p.exists())
+            }
+            _ => all.contains(&format!("fn {name}()")),
+        };
+        assert!(is_there, "`{name}` is named in tests/cluster/README.md and is not there");
+    }
+    let main = fs::read_to_string(root.join("tests/cluster/main.rs")).expect("text");
+    let tests = main.split("\n\n").filter(|part| part.starts_with("mod ")).flat_map(str::lines);
+    for module in tests.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')) {
+        let file = format!("{module}.rs");
+        let is_named = module == "two_edges" || named.contains(&&*file);
+        assert!(is_named, "tests/cluster/README.md does not say what {file} stages");
+    }
+}

@@ -100,7 +100,7 @@ X
     -Dlog4j.configurationFile="$dir/log4j2.xml" -Dlog4j.shutdownHookEnabled=false -Dlog4j2.is.webapp=false \
     -Dbookkeeper.metadata.bookie.drivers="${metadata}BookieDriver" \
     -Dbookkeeper.metadata.client.drivers="${metadata}ClientDriver" \
-    org.apache.pulsar.PulsarStandaloneStarter -c "$dir/standalone.conf" -nfw -nss -a 127.0.0.1 \
+    org.apache.pulsar.PulsarStandaloneStarter -c "$dir/standalone.conf" -nfw -nss \
     --bookkeeper-port "$PULSAR_BOOKIE_PORT" --metadata-dir "$dir/data/metadata" --bookkeeper-dir "$dir/data/bookkeeper"
 }
 

@@ -1,6 +1,8 @@
 //! A Petrel process on a data folder of its own, and clients of it that share no code with its engine (tungstenite).
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod talk;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
@@ -11,14 +13,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use petrel_protocol::ids::{Device, UserId};
-use petrel_protocol::packets::{C2cAckReq, C2cMsgPush, C2cSendReq, ImProtoResponse, MsgType, request};
+use petrel_protocol::packets::{
+    C2cAckReq, C2cMsgPush, C2cSendReq, ImProtoResponse, MsgType, SUCCESS, SyncRange, SyncReq, request,
+    sync_row,
+};
 use petrel_protocol::token::{Claims, Keys, Kind};
 use prost::Message;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::WebSocket;
 
 /// Longer than anything takes on a busy machine; only failures wait this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running process.
 pub(crate) struct Petrel {
@@ -87,9 +92,7 @@ impl Petrel {
 
     /// A token of this user, signed with the folder's key.
     pub(crate) fn token(&self, user: u64, device: Device) -> String {
-        let keys = std::fs::read_to_string(self.dir.join("keys.json")).expect("made at the start");
-        let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
-        token(&Keys::from_json(&keys).expect("valid"), user, device, now_s + 3_600)
+        token_now(&self.dir.join("keys.json"), user, device)
     }
 
     /// A logged-in client whose device is ready for pushes.
@@ -112,17 +115,7 @@ impl Petrel {
 
     /// One HTTP request; the status and the body.
     pub(crate) fn http(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.http).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
-        let length = body.len();
-        let host = &self.http;
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
-            .expect("sent");
-        let mut response = String::new();
-        stream.read_to_string(&mut response).expect("an answer");
-        let status = response.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-        let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
-        (status, body)
+        http(&self.http, method, path, headers, body).expect("an answer")
     }
 
     pub(crate) fn post(&self, path: &str, json: &str) -> (u16, String) {
@@ -143,6 +136,29 @@ pub(crate) fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_petrel"));
     command.arg("--data").arg(dir).args(args).stdin(Stdio::null());
     command
+}
+
+/// One HTTP request to host and port; the status and the body. None where nobody answers.
+pub(crate) fn http(host: &str, method: &str, path: &str, headers: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(host).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).ok()?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).ok()?;
+    let status = response.split(' ').nth(1)?.parse().ok()?;
+    let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned();
+    Some((status, body))
+}
+
+/// A token that is valid for an hour, signed with the keys of this file.
+pub(crate) fn token_now(keys: &Path, user: u64, device: Device) -> String {
+    let keys = std::fs::read_to_string(keys).expect("made at the start");
+    let now_s = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    token(&Keys::from_json(&keys).expect("valid"), user, device, now_s + 3_600)
 }
 
 pub(crate) fn token(keys: &Keys, user: u64, device: Device, expires_at_s: u64) -> String {
@@ -257,6 +273,26 @@ impl Client {
             seq: 0,
         };
         self.send_packet(MsgType::C2cAck, &ack);
+    }
+
+    /// What the store has of the conversation with `peer`, as this user's device sees it: seq and content, in order.
+    pub(crate) fn history(&mut self, peer: u64) -> Vec<(u64, String)> {
+        let mut rows = Vec::new();
+        let mut from_seq = 1;
+        loop {
+            self.send_packet(MsgType::Sync, &SyncReq { peer, from_seq, to_seq: 0 });
+            let range = self.until(|p| p.r#type() == MsgType::Sync || p.r#type() == MsgType::Nack);
+            assert_eq!(range.code, SUCCESS, "{}", range.msg);
+            let range = SyncRange::decode(range.payload).expect("valid");
+            rows.extend(range.rows.into_iter().filter_map(|row| match row.row {
+                Some(sync_row::Row::Message(push)) => Some((push.seq, push.content)),
+                _ => None,
+            }));
+            if range.to_seq >= range.head_seq {
+                return rows;
+            }
+            from_seq = range.to_seq + 1;
+        }
     }
 
     /// The close code that ends the connection.
