@@ -46,7 +46,7 @@ pub(crate) struct Scenario {
 /// Seeds in which the rule must hold.
 const SEEDS: u64 = 60;
 /// Seeds in which each mistake must be noticed.
-const SEEDS_MAX: u64 = 400;
+const SEEDS_MAX: u64 = 2_000;
 
 impl Scenario {
     pub(crate) fn judge(&self) {
