@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Soaks a Petrel of its own: messages, churn, recalls and reads among users of whom a tenth is away at any time, for an
-# hour or --minutes M, while the server's memory, descriptors and threads are read from /proc every second. The run is
+# hour or --minutes M, while the server's memory, descriptors and threads are read from /proc. The run is
 # verified, its history is judged by the simulation's judge, and the series must be flat.
 #   perf/soak.sh [--minutes M] [--rate N] [--out DIR]
 #   PROFILE    cargo's profile (default: release)
@@ -25,6 +25,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/server.sh"
 out=${out:-$(realpath -m "${CARGO_TARGET_DIR:-target}/soak")}
 mkdir -p "$out"
 seconds=$(awk "BEGIN { print int($minutes * 60) }")
+# A point for every second pixel of the plot.
+every=$((seconds > 720 ? seconds / 360 : 1))
 cat >"$work/soak.toml" <<TOML
 users = 300
 devices = 2
@@ -45,7 +47,7 @@ sample() {
   local started=$SECONDS resident threads
   while read -r resident threads < <(awk '/^VmRSS/ { rss = $2 } /^Threads/ { print rss, $2 }' "/proc/$server/status" 2>/dev/null); do
     echo "$((SECONDS - started)),$resident,$(find "/proc/$server/fd" -mindepth 1 2>/dev/null | wc -l),$threads,$(du -sk "$data" 2>/dev/null | cut -f1)"
-    sleep 1
+    sleep "$every"
   done
 }
 

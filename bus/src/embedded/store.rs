@@ -10,6 +10,9 @@
 //! - All keyspaces share one journal, so what is durable is a prefix of what was written: a cursor never survives a
 //!   power cut that the records before it did not.
 //!
+//! **Known fault**: fjall (3.1.13) keeps, in its own list of keyspaces, an open file for each keyspace that was made or
+//! deleted while the database is open, two for each segment; a restart gives them back (`perf/results/soak.md`).
+//!
 //! fjall's memory and files: a memtable of about `BUS_SEGMENT_BYTES` for each live segment (two or three a topic), a
 //! block cache of 1 MiB (readers mostly find their records in the tail), one worker thread, journals of 64 MB of which
 //! at most three or four exist. Keys are never looked up, so no filters are built.
