@@ -1,6 +1,6 @@
 //! Brokers that die, stop, move topics and fill up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -20,10 +20,14 @@ fn on(broker: &Broker) -> Stack {
     Stack::at(&broker.address(), &broker.admin(), PARTITIONS)
 }
 
+type Outcomes = Arc<Mutex<HashMap<u64, Result<Position, PublishError>>>>;
+
 /// A publisher without end, and a reader of all partitions that acknowledges each record.
 struct Load {
     is_over: Arc<AtomicBool>,
-    outcomes: Arc<Mutex<HashMap<u64, Result<Position, PublishError>>>>,
+    /// Each pack has its receipt, and no more will come.
+    is_settled: Arc<AtomicBool>,
+    outcomes: Outcomes,
     publisher: std::thread::JoinHandle<u64>,
     readers: Vec<tokio::task::JoinHandle<Vec<(Position, u64)>>>,
 }
@@ -39,7 +43,8 @@ struct Ended {
 impl Load {
     fn start(bus: &Bus) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
-        let outcomes = Arc::new(Mutex::new(HashMap::new()));
+        let is_settled = Arc::new(AtomicBool::new(false));
+        let outcomes = Outcomes::default();
         let sink = Arc::clone(&outcomes);
         let on_receipt = move |receipt: Receipt| {
             let before = sink.lock().unwrap().insert(receipt.tag, receipt.outcome);
@@ -48,8 +53,9 @@ impl Load {
         let publisher = bus.publisher(Topic::Uplink, Arc::new(on_receipt));
         let over = Arc::clone(&is_over);
         let publisher = std::thread::spawn(move || publish_until(&over, &publisher));
-        let readers = (0..PARTITIONS).map(|partition| read_until(bus, partition, &is_over)).collect();
-        Self { is_over, outcomes, publisher, readers }
+        let readers =
+            (0..PARTITIONS).map(|partition| read_all(bus, partition, &is_settled, &outcomes)).collect();
+        Self { is_over, is_settled, outcomes, publisher, readers }
     }
 
     fn receipted(&self) -> usize {
@@ -66,6 +72,7 @@ impl Load {
         let published = self.publisher.join().unwrap();
         wait_until("a receipt for each pack", || self.outcomes.lock().unwrap().len() as u64 == published);
         let outcomes = self.outcomes.lock().unwrap().clone();
+        self.is_settled.store(true, Ordering::Relaxed);
         let mut read = Vec::new();
         for reader in self.readers {
             read.push(reader.await.unwrap());
@@ -87,28 +94,51 @@ fn publish_until(is_over: &AtomicBool, publisher: &Publisher) -> u64 {
     tag
 }
 
-/// Reads until the load is over and nothing more comes.
-fn read_until(
+/// Silence after which a reader looks whether it has everything, and how often it looks before it gives up: one that connects
+/// to its partition again may be silent for longer than one of these.
+const SILENCE: Duration = Duration::from_secs(5);
+const LOOKS: u32 = 12;
+
+/// Reads until everything that was receipted has come, and then nothing more.
+fn read_all(
     bus: &Bus,
     partition: u16,
-    is_over: &Arc<AtomicBool>,
+    is_settled: &Arc<AtomicBool>,
+    outcomes: &Outcomes,
 ) -> tokio::task::JoinHandle<Vec<(Position, u64)>> {
     let mut consumer = bus.subscribe(Topic::Uplink, Subscription::Persist, partition).unwrap();
-    let is_over = Arc::clone(is_over);
+    let (is_settled, outcomes) = (Arc::clone(is_settled), Arc::clone(outcomes));
     tokio::spawn(async move {
         let mut read = Vec::new();
+        let mut looks = 0;
         loop {
-            match tokio::time::timeout(Duration::from_secs(5), consumer.next()).await {
+            match tokio::time::timeout(SILENCE, consumer.next()).await {
                 Ok(Some(record)) => {
                     read.push((record.position, u64::from_be_bytes(record.pack[..8].try_into().unwrap())));
                     consumer.ack(record.position);
                 }
                 Ok(None) => panic!("the reader ended"),
-                Err(_) if is_over.load(Ordering::Relaxed) => return read,
+                Err(_) if is_settled.load(Ordering::Relaxed) => {
+                    looks += 1;
+                    if looks == LOOKS || has_all(partition, &read, &outcomes.lock().unwrap()) {
+                        return read;
+                    }
+                }
                 Err(_) => {}
             }
         }
     })
+}
+
+/// Whether everything that was receipted on a partition is among what was read.
+fn has_all(
+    partition: u16,
+    read: &[(Position, u64)],
+    outcomes: &HashMap<u64, Result<Position, PublishError>>,
+) -> bool {
+    let read: HashSet<u64> = read.iter().map(|(_, tag)| *tag).collect();
+    let here = |tag: &u64| tag % u64::from(PARTITIONS) == u64::from(partition);
+    outcomes.iter().filter(|(tag, outcome)| here(tag) && outcome.is_ok()).all(|(tag, _)| read.contains(tag))
 }
 
 impl Ended {
