@@ -30,7 +30,8 @@ pulsar_fetch() {
   rm -f "$(maven_repository)/org/apache/pulsar/pulsar-server-distribution/$pulsar_version/"*.tar.gz
 }
 
-# What differs from the distribution's standalone.conf.
+# What differs from the distribution's standalone.conf. With a failover delay above 0 the broker gives a reader that takes over
+# new records before those that were not acknowledged; Petrel refuses such a broker.
 pulsar_settings() {
   cat <<C
 brokerServicePort=$PULSAR_PORT
@@ -42,7 +43,7 @@ allowEphemeralPorts=true
 webSocketServiceEnabled=false
 allowAutoTopicCreation=false
 brokerDeleteInactiveTopicsEnabled=false
-activeConsumerFailoverDelayTimeMillis=100
+activeConsumerFailoverDelayTimeMillis=0
 backlogQuotaCheckIntervalInSeconds=5
 managedLedgerMaxEntriesPerLedger=5000000
 managedLedgerNewEntriesCheckDelayInMillis=0

@@ -28,6 +28,8 @@ const CREATED: &str = "created";
 
 /// The part that is reported while this waits.
 const PART: &str = "opening the log";
+/// How long a broker waits before it rewinds for a reader that takes over, in ms.
+const FAILOVER_DELAY: &str = "activeConsumerFailoverDelayTimeMillis";
 /// A wait is logged this often.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
@@ -74,6 +76,7 @@ struct Bootstrap<'a> {
 
 impl Bootstrap<'_> {
     async fn run(&self) -> Result<[u8; 16], Failure> {
+        self.broker().await?;
         self.namespace().await?;
         self.policies().await?;
         let uplink = self.topic(Topic::Uplink, None).await?;
@@ -84,6 +87,31 @@ impl Bootstrap<'_> {
             self.subscriptions(topic).await?;
         }
         Ok(uplink)
+    }
+
+    /// Refuses a broker that may give a reader which takes over a partition what is new before what nobody has acknowledged.
+    ///
+    /// That is so where it waits before it rewinds: the end of a write to the reader before makes it read on for the one
+    /// that is active now, and of two acknowledgements up to a record the later one skips what is between (Pulsar 4.0,
+    /// `PersistentDispatcherSingleActiveConsumer`). Its own default is to wait for a second.
+    async fn broker(&self) -> Result<(), Failure> {
+        let found = self.get("brokers/configuration/runtime").await?;
+        let runtime = found.json();
+        match runtime[FAILOVER_DELAY].as_str() {
+            Some("0") => Ok(()),
+            Some(delay) => Err(Wait(format!(
+                "Pulsar's broker has {FAILOVER_DELAY}={delay}: accepted messages would be lost when another process goes on \
+                 reading a partition; set it to 0 in broker.conf and restart the broker"
+            ))),
+            None => {
+                tracing::warn!(
+                    "Pulsar's administration does not tell {FAILOVER_DELAY} ({}): see that it is 0 in broker.conf, else \
+                     accepted messages are lost when another process goes on reading a partition",
+                    found.status,
+                );
+                Ok(())
+            }
+        }
     }
 
     async fn namespace(&self) -> Result<(), Failure> {
@@ -362,19 +390,21 @@ mod tests {
         assert!(contains(Some(&json!(0)), &json!(0)) && !contains(None, &json!(0)));
     }
 
-    /// An administration that has these topics.
-    async fn administration(topics: &'static [Topic]) -> String {
+    /// An administration that answers as this says, with a status and a body.
+    async fn administration(
+        answer: impl Fn(&str) -> (&'static str, &'static str) + Send + 'static,
+    ) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut request = vec![0; 4_096];
                 let len = stream.read(&mut request).await.unwrap();
-                let request = String::from_utf8_lossy(&request[..len]).into_owned();
-                let is_there = topics.iter().any(|topic| request.contains(&format!("/{}-1/", topic.name())));
-                let status = if is_there { "200 OK" } else { "404 Not Found" };
-                let answer =
-                    format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}");
+                let (status, body) = answer(&String::from_utf8_lossy(&request[..len]));
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+                );
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
@@ -382,9 +412,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_broker_that_waits_before_it_rewinds_is_refused_until_it_does_not() {
+        let broker = async |status, body| {
+            let admin = administration(move |_| (status, body)).await;
+            let config = Config::new("pulsar://127.0.0.1:1", &admin, "t", "n", 1);
+            let names = Names::new("t", "n", 1);
+            Bootstrap { config: &config, names: &names, admin: Admin::new(&config) }.broker().await
+        };
+        let waits = broker("200 OK", r#"{"activeConsumerFailoverDelayTimeMillis":"1000"}"#).await;
+        assert!(
+            matches!(waits, Err(Wait(problem)) if problem.contains("=1000") && problem.contains("set it to 0"))
+        );
+        assert!(broker("200 OK", r#"{"activeConsumerFailoverDelayTimeMillis":"0"}"#).await.is_ok());
+        // Who may not ask is told in the log.
+        assert!(broker("403 Forbidden", r#"{"reason":"no"}"#).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn topics_that_another_process_makes_right_now_are_no_remainder() {
-        let remainder = async |topics| {
-            let admin = administration(topics).await;
+        let remainder = async |topics: &'static [Topic]| {
+            let is_there =
+                |request: &str| topics.iter().any(|t| request.contains(&format!("/{}-1/", t.name())));
+            let found = move |request: &str| if is_there(request) { "200 OK" } else { "404 Not Found" };
+            let admin = administration(move |request| (found(request), "{}")).await;
             let config = Config::new("pulsar://127.0.0.1:1", &admin, "t", "n", 1);
             let names = Names::new("t", "n", 1);
             let admin = Admin::new(&config);

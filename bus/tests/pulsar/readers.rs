@@ -1,9 +1,11 @@
 //! Several processes that read the same partitions.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use petrel_bus::pulsar::Config;
-use petrel_bus::{Bus, Consumer, Record};
+use petrel_bus::{Bus, Consumer, Receipt, Record};
 use petrel_protocol::topics::{Subscription, Topic};
 
 use crate::stack::Stack;
@@ -90,6 +92,71 @@ async fn a_partition_that_comes_back_is_resumed() {
     assert!(tag(&record) > last.unwrap_or(4) + 1, "the other one has acknowledged what is between");
     assert!(record.is_resumed, "{record:?}");
     assert!(!next(&mut on_z).await.is_resumed);
+}
+
+/// Publishes numbers without a pause worth the name.
+fn publish_until(is_over: &Arc<AtomicBool>, bus: &Bus) -> std::thread::JoinHandle<()> {
+    let (is_over, publisher) = (Arc::clone(is_over), bus.publisher(Topic::Uplink, Arc::new(|_: Receipt| {})));
+    std::thread::spawn(move || {
+        let mut number = 0_u64;
+        while !is_over.load(Ordering::Relaxed) {
+            if publisher.publish(0, number, number.to_be_bytes().to_vec().into()).is_ok() {
+                number += 1;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    })
+}
+
+/// Reads so many, and acknowledges each. `from` is the first number that nobody has had.
+async fn read_some(consumer: &mut Consumer, count: usize, from: &mut u64) {
+    for _ in 0..count {
+        let record = next(consumer).await;
+        assert!(tag(&record) <= *from, "{} came, and {from} has come to nobody", tag(&record));
+        *from = (*from).max(tag(&record) + 1);
+        consumer.ack(record.position);
+    }
+}
+
+/// A reader leaves while records are on their way to it and more are published: the next one begins with what was not
+/// acknowledged. Were it given what is new first, and acknowledged that, what is between would be lost for everybody: so a
+/// broker does that has `activeConsumerFailoverDelayTimeMillis` above 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_takes_over_begins_with_what_was_not_acknowledged() {
+    let stack = Stack::new(1);
+    let z = second(&stack, "z").await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let publishing = publish_until(&is_over, &z);
+    let mut from = 0;
+    let mut on_z = z.subscribe(Topic::Uplink, Subscription::Persist, 0).unwrap();
+    for round in 0..20 {
+        read_some(&mut on_z, 20, &mut from).await;
+        let a = second(&stack, &format!("a{round}")).await;
+        let mut on_a = a.subscribe(Topic::Uplink, Subscription::Persist, 0).unwrap();
+        // Both read until the partition has moved.
+        let until = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < until, "the partition moved");
+            let is_moved = tokio::select! {
+                record = on_z.next() => (record, false),
+                record = on_a.next() => (record, true),
+            };
+            let (Some(record), is_moved) = is_moved else { panic!("a reader ended") };
+            assert!(tag(&record) <= from, "{} came, and {from} has come to nobody", tag(&record));
+            from = from.max(tag(&record) + 1);
+            let consumer = if is_moved { &mut on_a } else { &mut on_z };
+            consumer.ack(record.position);
+            if is_moved {
+                break;
+            }
+        }
+        read_some(&mut on_a, 20, &mut from).await;
+        drop(on_a);
+        a.close();
+    }
+    is_over.store(true, Ordering::Relaxed);
+    publishing.join().unwrap();
+    z.close();
 }
 
 #[tokio::test]
