@@ -71,6 +71,8 @@ fn check_opens(copy: &Path, keep_in: &Path, synced: usize, sizes: &[u8]) {
         let is_written = rows.get("more").expect("it can be read").is_some();
         assert_eq!(is_written, start > 0);
         rows.insert("more", "more").expect("it can be written");
+        // What was not handed over may go with the process.
+        database.persist(PersistMode::Buffer).expect("flushed");
     }
 }
 
