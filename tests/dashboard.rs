@@ -1,8 +1,12 @@
 //! The dashboard shows what the services count, and nothing that nobody counts.
 
+mod sources;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+use sources::sources;
 
 const SERVICES: [&str; 4] = ["bus", "edge", "persist", "router"];
 
@@ -20,17 +24,6 @@ fn shown(dashboard: &serde_json::Value) -> BTreeSet<String> {
         }));
     }
     names
-}
-
-fn sources(dir: &Path, text: &mut String) {
-    for entry in fs::read_dir(dir).expect("a folder of the workspace") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            sources(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&fs::read_to_string(path).expect("text"));
-        }
-    }
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! What the documents name is there: files, folders, links and tests. A document that has drifted apart from the code is
 //! worse than none.
 
+mod sources;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use sources::sources;
 
 /// Every document of the repository.
 fn documents() -> Vec<PathBuf> {
@@ -98,18 +102,6 @@ fn tests_that_the_changelog_names_are_there() {
     assert!(count >= 8, "{count}");
 }
 
-/// The code of a folder and those below, as one text.
-fn code(dir: &Path, text: &mut String) {
-    for entry in fs::read_dir(dir).expect("a folder of the workspace") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            code(&path, text);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text.push_str(&fs::read_to_string(path).expect("text"));
-        }
-    }
-}
-
 /// The table of bad days names tests that there are, and leaves out none of its folder.
 #[test]
 fn bad_days_are_staged_where_the_table_says() {
@@ -119,11 +111,11 @@ fn bad_days_are_staged_where_the_table_says() {
         for kind in ["src", "tests"] {
             let folder = root.join(folder).join(kind);
             if folder.exists() {
-                code(&folder, &mut all);
+                sources(&folder, &mut all);
             }
         }
     }
-    code(&root.join("tests"), &mut all);
+    sources(&root.join("tests"), &mut all);
     let table = fs::read_to_string(root.join("tests/cluster/README.md")).expect("the table");
     let rows: String = table.lines().filter(|line| line.starts_with('|')).collect();
     let named: Vec<_> = rows.split('`').skip(1).step_by(2).collect();
