@@ -116,7 +116,7 @@ fn lacking(
         return Ok(reply);
     };
     let mut cursors = store.cursors(user, device, *first, *last)?.into_iter().peekable();
-    let mut lacks = Vec::new();
+    let (mut ranges, mut are_all) = (Vec::new(), Vec::new());
     for (conversation, head_seq) in &conversations {
         // Both come in the conversations' order.
         while cursors.next_if(|(cursor, _)| cursor < conversation).is_some() {}
@@ -125,32 +125,25 @@ fn lacking(
             page.filter(|page| page.conversation == *conversation).map_or(0, |page| page.after_seq);
         let after_seq = delivered.max(after_page).max(pushed.get(conversation).copied().unwrap_or(0));
         if after_seq < *head_seq {
-            lacks.push((after_seq == delivered, after_seq, *head_seq, *conversation));
+            ranges.push(SeqRange { conversation: *conversation, from_seq: after_seq + 1, to_seq: *head_seq });
+            are_all.push(after_seq == delivered);
         }
     }
-    let as_range = |&(_, after_seq, to_seq, conversation): &(bool, u64, u64, ConversationId)| SeqRange {
-        conversation,
-        from_seq: after_seq + 1,
-        to_seq,
-    };
-    let wanted: Vec<_> = lacks.iter().map(as_range).collect();
     let budget = Budget::new(request.rows_max, Some(began + PAGE_MAX));
-    let (given, end) = rows_of(store, &wanted, Some((user, device as u32)), budget)?;
-    for (index, (rows, (is_all_lacking, after_seq, head_seq, conversation))) in
-        given.into_iter().zip(lacks).enumerate()
-    {
+    let (given, end) = rows_of(store, &ranges, Some((user, device as u32)), budget)?;
+    for (index, (rows, range)) in given.into_iter().zip(ranges).enumerate() {
+        let SeqRange { conversation, from_seq, to_seq: head_seq } = range;
         let to_seq = match end {
             End::Before(at) if at <= index => {
-                reply.next_page = Page { conversation, after_seq }.to_bytes();
+                reply.next_page = Page { conversation, after_seq: from_seq - 1 }.to_bytes();
                 return Ok(reply);
             }
             End::Within(at, seq) if at == index => seq,
             _ => head_seq,
         };
-        if rows.is_empty() && is_all_lacking {
+        if rows.is_empty() && are_all[index] {
             all_own.push((CursorId { user, device: Some(device), conversation }, to_seq));
         }
-        let from_seq = after_seq + 1;
         reply.ranges.push(Range {
             conversation: Some(conversation.into()),
             from_seq,
