@@ -52,7 +52,7 @@ impl Load {
         };
         let publisher = bus.publisher(Topic::Uplink, Arc::new(on_receipt));
         let over = Arc::clone(&is_over);
-        let publisher = std::thread::spawn(move || publish_until(&over, &publisher));
+        let publisher = std::thread::spawn(move || publish_until(&over, &publisher, PARTITIONS));
         let readers =
             (0..PARTITIONS).map(|partition| read_all(bus, partition, &is_settled, &outcomes)).collect();
         Self { is_over, is_settled, outcomes, publisher, readers }
@@ -81,12 +81,12 @@ impl Load {
     }
 }
 
-/// Publishes numbered packs, a few at a time; answers with how many.
-fn publish_until(is_over: &AtomicBool, publisher: &Publisher) -> u64 {
+/// Publishes numbered packs to so many partitions in turn, a few at a time; answers with how many.
+pub(crate) fn publish_until(is_over: &AtomicBool, publisher: &Publisher, partitions: u16) -> u64 {
     let mut tag = 0_u64;
     while !is_over.load(Ordering::Relaxed) {
         let pack = Bytes::copy_from_slice(&tag.to_be_bytes());
-        if publisher.publish((tag % u64::from(PARTITIONS)) as u16, tag, pack).is_ok() {
+        if publisher.publish((tag % u64::from(partitions)) as u16, tag, pack).is_ok() {
             tag += 1;
         }
         std::thread::sleep(Duration::from_micros(300));

@@ -8,6 +8,7 @@ use petrel_bus::pulsar::Config;
 use petrel_bus::{Bus, Consumer, Receipt, Record};
 use petrel_protocol::topics::{Subscription, Topic};
 
+use crate::failures::publish_until;
 use crate::stack::Stack;
 use crate::support::{PATIENCE, Publishing, next};
 
@@ -94,27 +95,17 @@ async fn a_partition_that_comes_back_is_resumed() {
     assert!(!next(&mut on_z).await.is_resumed);
 }
 
-/// Publishes numbers without a pause worth the name.
-fn publish_until(is_over: &Arc<AtomicBool>, bus: &Bus) -> std::thread::JoinHandle<()> {
-    let (is_over, publisher) = (Arc::clone(is_over), bus.publisher(Topic::Uplink, Arc::new(|_: Receipt| {})));
-    std::thread::spawn(move || {
-        let mut number = 0_u64;
-        while !is_over.load(Ordering::Relaxed) {
-            if publisher.publish(0, number, number.to_be_bytes().to_vec().into()).is_ok() {
-                number += 1;
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
-    })
+/// What a consumer was given, and acknowledges. `from` is the first number that nobody has had.
+fn took(consumer: &mut Consumer, record: &Record, from: &mut u64) {
+    assert!(tag(record) <= *from, "{} came, and {from} has come to nobody", tag(record));
+    *from = (*from).max(tag(record) + 1);
+    consumer.ack(record.position);
 }
 
-/// Reads so many, and acknowledges each. `from` is the first number that nobody has had.
 async fn read_some(consumer: &mut Consumer, count: usize, from: &mut u64) {
     for _ in 0..count {
         let record = next(consumer).await;
-        assert!(tag(&record) <= *from, "{} came, and {from} has come to nobody", tag(&record));
-        *from = (*from).max(tag(&record) + 1);
-        consumer.ack(record.position);
+        took(consumer, &record, from);
     }
 }
 
@@ -126,7 +117,9 @@ async fn a_reader_that_takes_over_begins_with_what_was_not_acknowledged() {
     let stack = Stack::new(1);
     let z = second(&stack, "z").await;
     let is_over = Arc::new(AtomicBool::new(false));
-    let publishing = publish_until(&is_over, &z);
+    let publisher = z.publisher(Topic::Uplink, Arc::new(|_: Receipt| {}));
+    let over = Arc::clone(&is_over);
+    let publishing = std::thread::spawn(move || publish_until(&over, &publisher, 1));
     let mut from = 0;
     let mut on_z = z.subscribe(Topic::Uplink, Subscription::Persist, 0).unwrap();
     for round in 0..20 {
@@ -137,17 +130,12 @@ async fn a_reader_that_takes_over_begins_with_what_was_not_acknowledged() {
         let until = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < until, "the partition moved");
-            let is_moved = tokio::select! {
-                record = on_z.next() => (record, false),
-                record = on_a.next() => (record, true),
-            };
-            let (Some(record), is_moved) = is_moved else { panic!("a reader ended") };
-            assert!(tag(&record) <= from, "{} came, and {from} has come to nobody", tag(&record));
-            from = from.max(tag(&record) + 1);
-            let consumer = if is_moved { &mut on_a } else { &mut on_z };
-            consumer.ack(record.position);
-            if is_moved {
-                break;
+            tokio::select! {
+                record = on_z.next() => took(&mut on_z, &record.expect("a record"), &mut from),
+                record = on_a.next() => {
+                    took(&mut on_a, &record.expect("a record"), &mut from);
+                    break;
+                }
             }
         }
         read_some(&mut on_a, 20, &mut from).await;
