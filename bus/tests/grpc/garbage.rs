@@ -23,8 +23,9 @@ fn a_server_survives_callers_that_speak_something_else() {
     let (remote, answers) = (open(&runtime, server.addr()), Answers::default());
     for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 4_096], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0"] {
         let mut stream = TcpStream::connect(server.addr()).expect("connects");
-        stream.write_all(garbage).expect("written");
-        stream.shutdown(std::net::Shutdown::Write).expect("shut");
+        // The server may have hung up at the first bytes, before the last are written.
+        let _ = stream.write_all(garbage);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
         let mut end = Vec::new();
         // Reset or closed; what it says before is its affair.
