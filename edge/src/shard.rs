@@ -117,7 +117,7 @@ impl Shard {
             now: Now::default(),
             is_clock_read: false,
             next_flush: None,
-            walk: Walk::new(started),
+            walk: Walk::new(started, parts.number.into()),
             drain_until: None,
         }
     }
@@ -386,8 +386,8 @@ impl Shard {
                 self.input(ring, id, Input::FlushReceipts);
             }
         }
-        if let Some(slots) = self.walk.step(instant, self.connections.len()) {
-            self.sweep(ring, slots);
+        if let Some(blocks) = self.walk.step(instant, self.connections.len()) {
+            self.sweep(ring, blocks);
         }
         if self.drain_until.is_some() && self.packs.len() == 0 {
             for slot in 0..self.connections.len() as u32 {
@@ -402,7 +402,7 @@ impl Shard {
         }
     }
 
-    fn sweep(&mut self, ring: &mut Ring, slots: Range<usize>) {
+    fn sweep(&mut self, ring: &mut Ring, blocks: impl Iterator<Item = Range<usize>>) {
         while let Some((id, started_ms)) = self.handshakes.front().copied() {
             let is_slow = matches!(self.connection(id), Some(Connection { state: State::Handshake(_), .. }));
             if is_slow && self.now.mono_ms < started_ms + limits::HANDSHAKE_MS_MAX {
@@ -413,7 +413,7 @@ impl Shard {
                 self.refuse_slow(ring, id);
             }
         }
-        for slot in slots {
+        for slot in blocks.flatten() {
             let connection = &mut self.connections[slot];
             let generation = connection.generation;
             let Some(session) = connection.session() else { continue };
