@@ -15,12 +15,21 @@ mod backlog;
 mod commit;
 mod consumer;
 mod folder;
+mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod house;
+mod index;
+mod merge;
 mod metrics;
 mod partition;
 mod queue;
+mod recover;
+mod segment;
 mod shared;
 mod store;
+mod writer;
 
 use std::fmt;
 use std::path::Path;
@@ -40,9 +49,8 @@ use self::house::House;
 use self::partition::Partition;
 use self::queue::{Pending, Queue};
 use self::shared::Shared;
-use self::store::Store;
 use crate::metrics::METRICS;
-use crate::{OnReceipt, OpenError, PublishError, recovery};
+use crate::{OnReceipt, OpenError, PublishError};
 
 /// How a log is opened.
 #[derive(Debug, Clone)]
@@ -74,14 +82,9 @@ impl Log {
             let partitions = config.partitions;
             return Err(OpenError(format!("a log cannot have {partitions} partitions: choose 1 to 1024")));
         }
-        let folder = Folder::open(dir, config.partitions)?;
-        let store = open_store(&folder)?;
-        let mut logs = Vec::new();
-        for topic in Topic::ALL {
-            logs.push(TopicLog::recover(&store, topic).map_err(|error| folder.refuse(&error))?);
-        }
-        let logs: [TopicLog; Topic::ALL.len()] =
-            logs.try_into().unwrap_or_else(|_| unreachable!("one a topic"));
+        let mut folder = Folder::open(dir, config.partitions)?;
+        let store = folder.begin()?;
+        let logs = Topic::ALL.map(|topic| TopicLog::recover(&store, topic));
         let partitions =
             |log: &TopicLog| log.partitions().map(|(end, acked)| Partition::new(end, acked)).collect();
         let shared = Arc::new(Shared {
@@ -146,13 +149,6 @@ impl Log {
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
     thread.map_err(|error| OpenError(format!("cannot start the thread {name} of the log: {error}")))
-}
-
-/// Opens the folder's database, mended where a power cut tore its journal.
-fn open_store(folder: &Folder) -> Result<Store, OpenError> {
-    let path = folder.database();
-    let opened = recovery::open(&path, &folder.dir, || Store::open(&path, folder.partitions));
-    opened.map_err(|error| folder.refuse(&error))
 }
 
 impl Drop for Log {

@@ -13,7 +13,9 @@ mod health;
 mod metrics;
 #[cfg(feature = "pulsar")]
 pub mod pulsar;
-pub mod recovery;
+#[cfg(test)]
+#[path = "../../fuzz/properties/replay.rs"]
+mod replay;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -124,31 +124,65 @@ async fn a_full_disk_refuses_and_recovers() {
 }
 
 #[tokio::test]
-async fn disk_use_stays_flat_under_load_that_is_acknowledged() {
+async fn disk_use_and_open_files_stay_flat_under_load_that_is_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let bus = Bus::embedded(dir.path(), 2).unwrap();
     let publishing = Publishing::new(&bus, Topic::Stored);
     let mut readers =
         [0, 1].map(|partition| bus.subscribe(Topic::Stored, Subscription::Router, partition).unwrap());
-    let size = 60_000;
-    // 20 MB a round: nearly 60 segments and 8 journals in all.
+    // 20 MB a round: 30 segments in all.
     for _ in 0..24 {
-        for i in 0..330_u16 {
-            publishing.publish_patiently(i % 2, 0, vec![1; size]);
-        }
-        publishing.receipts(330);
-        for reader in &mut readers {
-            for _ in 0..165 {
-                let record = next(reader).await;
-                reader.ack(record.position);
-            }
-        }
+        pass(&publishing, &mut readers).await;
         // Housekeeping follows at its own pace.
-        wait_until("the room of what is acknowledged", || disk_use(dir.path()) < 300 << 20);
+        wait_until("the room of what is acknowledged", || disk_use(dir.path()) < 80 << 20);
+        wait_until("the end of old files", || open_files(dir.path()) <= 5);
     }
-    // The last segment stays; the others go with the next acknowledgements that are written.
+    // The last segment stays, and the next one waits; the others go with the next acknowledgements that are written.
     bus.sync().unwrap();
-    wait_until("the segments' deletion", || segments(dir.path()) <= 8);
+    wait_until("the segments' deletion", || segments(dir.path()) <= 2);
+}
+
+#[tokio::test]
+async fn a_slow_reader_keeps_what_it_needs_and_little_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = Bus::embedded(dir.path(), 2).unwrap();
+    let publishing = Publishing::new(&bus, Topic::Stored);
+    let slow = Publishing::new(&bus, Topic::Uplink);
+    let mut readers =
+        [0, 1].map(|partition| bus.subscribe(Topic::Stored, Subscription::Router, partition).unwrap());
+    for round in 0..20_u64 {
+        for i in 0..50 {
+            slow.put(1, (round * 50 + i).to_be_bytes().repeat(100));
+        }
+        pass(&publishing, &mut readers).await;
+        wait_until("the room of what is acknowledged", || disk_use(dir.path()) < 240 << 20);
+    }
+    wait_until("few files", || open_files(dir.path()) <= 12);
+    for start in 0..2 {
+        let bus = if start == 0 { bus.clone() } else { Bus::embedded(dir.path(), 2).unwrap() };
+        let mut reader = bus.subscribe(Topic::Uplink, Subscription::Persist, 1).unwrap();
+        for offset in 0..1_000_u64 {
+            let record = next(&mut reader).await;
+            let expected = (offset, offset.to_be_bytes().repeat(100).into());
+            assert_eq!((record.position.entry, record.pack), expected);
+        }
+        drop(reader);
+        bus.close();
+    }
+}
+
+/// 20 MB are published, read and acknowledged.
+async fn pass(publishing: &Publishing, readers: &mut [petrel_bus::Consumer; 2]) {
+    for i in 0..330_u16 {
+        publishing.publish_patiently(i % 2, 0, vec![1; 60_000]);
+    }
+    publishing.receipts(330);
+    for reader in readers {
+        for _ in 0..165 {
+            let record = next(reader).await;
+            reader.ack(record.position);
+        }
+    }
 }
 
 fn disk_use(dir: &Path) -> u64 {
@@ -166,7 +200,13 @@ fn disk_use(dir: &Path) -> u64 {
         .sum()
 }
 
-/// Keyspaces on disk: `meta` and fjall's own, a segment of each topic, a spare, and what a sealed journal holds on to.
+/// The segments on disk, and the spare.
 fn segments(dir: &Path) -> usize {
-    std::fs::read_dir(dir.join("fjall/keyspaces")).unwrap().count()
+    std::fs::read_dir(dir.join("log")).unwrap().count()
+}
+
+/// Files in this folder that this process has open.
+fn open_files(dir: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+    open.filter_map(|file| std::fs::read_link(file.path()).ok()).filter(|path| path.starts_with(dir)).count()
 }

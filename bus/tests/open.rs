@@ -39,23 +39,19 @@ fn a_log_keeps_its_id_and_no_other_log_has_it() {
     let first = id(dir.path());
     assert_eq!(id(dir.path()), first);
     assert_ne!(id(other.path()), first);
-    // A folder of the first version is given one, and keeps it.
-    fs::write(dir.path().join("format"), "format 1\ngeneration 1\npartitions 4\n").unwrap();
-    let second = id(dir.path());
-    assert_ne!(second, first);
-    assert_eq!(id(dir.path()), second);
 }
 
 #[test]
-fn a_newer_format_is_refused() {
+fn another_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     Bus::embedded(dir.path(), 4).unwrap().close();
-    fs::write(dir.path().join("format"), "format 2\ngeneration 1\npartitions 4\n").unwrap();
-    let text = refusal(dir.path(), 4);
-    assert!(
-        text.contains("format 2, which is newer") && text.contains("run the version of Petrel"),
-        "{text}"
-    );
+    for (format, which) in [(1, "which this version cannot read"), (3, "which is newer")] {
+        let facts = format!("format {format}\ngeneration 1\npartitions 4\n");
+        fs::write(dir.path().join("format"), facts).unwrap();
+        let text = refusal(dir.path(), 4);
+        let expected = format!("format {format}, {which}");
+        assert!(text.contains(&expected) && text.contains("run the version of Petrel"), "{text}");
+    }
 }
 
 #[test]
@@ -64,8 +60,8 @@ fn an_unreadable_folder_is_refused_and_left_alone() {
         &b"format one\n"[..],
         b"",
         b"\xff\xfe",
-        b"format 1\ngeneration 1\n",
-        b"format 1\ngeneration 1\npartitions 4\nid 12\n",
+        b"format 2\ngeneration 1\n",
+        b"format 2\ngeneration 1\npartitions 4\nid 12\n",
     ] {
         let dir = tempfile::tempdir().unwrap();
         Bus::embedded(dir.path(), 4).unwrap().close();
@@ -81,12 +77,44 @@ fn an_unreadable_folder_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_database_of_another_format_is_refused() {
+fn segments_that_are_damaged_missing_or_another_logs_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    Bus::embedded(dir.path(), 4).unwrap().close();
-    fs::write(dir.path().join("fjall/version"), b"FJL\x09").unwrap();
-    let text = refusal(dir.path(), 4);
-    assert!(text.contains("cannot be read"), "{text}");
+    let bus = Bus::embedded(dir.path(), 4).unwrap();
+    let publishing = Publishing::new(&bus, Topic::Uplink);
+    // Nobody reads them, so they stay: two segments and some.
+    for _ in 0..40 {
+        publishing.put(0, vec![1; 1_000_000]);
+    }
+    bus.close();
+    let log = dir.path().join("log");
+    let other = tempfile::tempdir().unwrap();
+    Bus::embedded(other.path(), 4).unwrap().close();
+    let first = fs::read(log.join("0000000001")).unwrap();
+    let damages: [(&str, &dyn Fn()); 5] = [
+        ("segment 0000000001 is broken at byte", &|| {
+            let mut bytes = first.clone();
+            bytes[5_000_000] ^= 1;
+            fs::write(log.join("0000000001"), bytes).unwrap();
+        }),
+        ("the head of segment 0000000001 is broken", &|| {
+            fs::write(log.join("0000000001"), &first[..20]).unwrap();
+        }),
+        ("the head of segment 0000000001 is broken, or another log's", &|| {
+            fs::copy(other.path().join("log/0000000001"), log.join("0000000001")).unwrap();
+        }),
+        ("record 0 of uplink partition 0 is missing", &|| fs::remove_file(log.join("0000000001")).unwrap()),
+        ("is no segment", &|| fs::write(log.join("segment"), b"").unwrap()),
+    ];
+    for (why, damage) in damages {
+        damage();
+        let text = refusal(dir.path(), 4);
+        assert!(text.contains(why) && text.contains("restore the folder from a copy"), "{text}");
+        fs::write(log.join("0000000001"), &first).unwrap();
+    }
+    fs::remove_file(log.join("segment")).unwrap();
+    Bus::embedded(dir.path(), 4).expect("it is as it was").close();
+    fs::remove_dir_all(&log).unwrap();
+    assert!(refusal(dir.path(), 4).contains("its segments are missing"));
 }
 
 #[test]
@@ -100,14 +128,10 @@ fn a_place_that_is_no_folder_is_refused() {
 fn a_creation_that_was_cut_short_is_begun_again() {
     let dir = tempfile::tempdir().unwrap();
     Bus::embedded(dir.path(), 4).unwrap().close();
-    // fjall writes `version` before the first keyspace; without both the rest is what a kill in its creation leaves.
-    let database = dir.path().join("fjall");
-    let (keyspaces, aside) = (database.join("keyspaces"), dir.path().join("aside"));
-    fs::remove_file(database.join("version")).unwrap();
-    assert!(Bus::embedded(dir.path(), 4).is_err(), "what holds keyspaces is not removed");
-    assert!(fs::read_dir(&keyspaces).unwrap().count() > 1);
-    fs::rename(&keyspaces, &aside).unwrap();
-    fs::create_dir(&keyspaces).unwrap();
+    // As a kill in the creation leaves it: the facts say that nothing was written, and the first segment is not whole.
+    let facts = fs::read_to_string(dir.path().join("format")).unwrap();
+    fs::write(dir.path().join("format"), facts.replace("begun 1", "begun 0")).unwrap();
+    fs::write(dir.path().join("log/0000000001"), b"").unwrap();
     let bus = Bus::embedded(dir.path(), 4).unwrap();
     assert_eq!(Publishing::new(&bus, Topic::Uplink).put(0, "x").entry, 0);
 }

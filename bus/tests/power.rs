@@ -10,7 +10,9 @@ use petrel_bus::Bus;
 use petrel_protocol::topics::{Subscription, Topic};
 use support::{Publishing, next};
 
-/// What a power cut does to the journal from some byte on.
+const SEGMENT: &str = "log/0000000001";
+
+/// What a power cut does to the segment from some byte on.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     /// The file ends there.
@@ -33,20 +35,20 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// The journal's bytes up to the last that is not zero.
-fn journal_length(dir: &Path) -> u64 {
-    let journal = fs::read(dir.join("fjall/0.jnl")).unwrap();
-    journal.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
+/// The segment's bytes up to the last that is not zero.
+fn length(dir: &Path) -> u64 {
+    let segment = fs::read(dir.join(SEGMENT)).unwrap();
+    segment.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
 }
 
 fn damage(dir: &Path, damage: Damage, at: u64, end: u64) {
-    let journal = fs::OpenOptions::new().write(true).open(dir.join("fjall/0.jnl")).unwrap();
+    let segment = fs::OpenOptions::new().write(true).open(dir.join(SEGMENT)).unwrap();
     match damage {
-        Damage::Cut => journal.set_len(at).unwrap(),
-        Damage::Zeroes => journal.write_all_at(&vec![0; (end - at) as usize], at).unwrap(),
+        Damage::Cut => segment.set_len(at).unwrap(),
+        Damage::Zeroes => segment.write_all_at(&vec![0; (end - at) as usize], at).unwrap(),
         Damage::Hole => {
             let length = 512.min(end - at);
-            journal.write_all_at(&vec![0; length as usize], at).unwrap();
+            segment.write_all_at(&vec![0; length as usize], at).unwrap();
         }
     }
 }
@@ -60,13 +62,13 @@ async fn what_was_synced_survives_a_power_cut() {
         stored.put(1, vec![i | 1; 700]);
         uplink.put(1, vec![i | 1; 700]);
     }
-    let synced = journal_length(original.path());
+    let synced = length(original.path());
     // Not synced, in batches of several blocks.
     for i in 0..6_u8 {
         stored.put(1, vec![i | 1; 5_000]);
     }
-    let end = journal_length(original.path());
-    assert!(end > synced + 30_000, "the tail is in the journal");
+    let end = length(original.path());
+    assert!(end > synced + 30_000, "the tail is in the segment");
     let unsynced_copy = tempfile::tempdir().unwrap();
     copy_folder(original.path(), unsynced_copy.path());
     fs::remove_file(unsynced_copy.path().join("lock")).unwrap();

@@ -1,7 +1,4 @@
 #![no_main]
-//! See `properties/torn.rs`.
+//! See `persist/src/store/embedded/torn.rs`.
 
-#[path = "../properties/torn.rs"]
-mod torn;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| torn::check(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| petrel_persist::fuzzing::check_torn(bytes));

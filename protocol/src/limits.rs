@@ -49,9 +49,8 @@ pub const BUS_QUEUE_BYTES_MAX: usize = 16 << 20;
 pub const BUS_BACKLOG_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of one partition that the embedded log keeps in memory for its readers. Beyond: they read from disk.
 pub const BUS_TAIL_BYTES_MAX: usize = 1 << 20;
-/// Bytes of one topic after which the embedded log begins a new segment; a segment is dropped whole. It is also what a
-/// topic holds in memory, since a segment that is acknowledged in time never leaves it.
-pub const BUS_SEGMENT_BYTES: u64 = 8 << 20;
+/// Bytes of a segment of the embedded log. A segment goes when all in it is acknowledged, so this much stays on disk.
+pub const BUS_SEGMENT_BYTES: u64 = 16 << 20;
 /// Packs that a reader takes from the embedded log in one go.
 pub const BUS_READ_PACKS: usize = 64;
 /// Bytes that a reader takes from the embedded log in one go (one pack more than this at most).
@@ -282,6 +281,7 @@ const _: () = {
     assert!(PACK_BYTES_MAX <= BUS_QUEUE_BYTES_MAX);
     assert!(PACK_BYTES_MAX <= BUS_TAIL_BYTES_MAX);
     assert!((BUS_QUEUE_BYTES_MAX as u64) < BUS_BACKLOG_BYTES_MAX);
+    assert!(4 * (PACK_BYTES_MAX as u64) < BUS_SEGMENT_BYTES && BUS_SEGMENT_BYTES < u32::MAX as u64 / 2);
     assert!(BUS_ACK_MS_MIN < BUS_ACK_MS_MAX);
     assert!(
         BUS_QUEUE_MS_MAX + BUS_HOLD_MS + BUS_PUBLISH_MS_MAX < REPUBLISH_MS_MAX,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use petrel_protocol::ids::Position;
-use petrel_protocol::limits::{BUS_ACK_MS_MAX, BUS_ACK_MS_MIN, BUS_RETRY_MS, BUS_SEGMENT_BYTES};
+use petrel_protocol::limits::{BUS_ACK_MS_MAX, BUS_ACK_MS_MIN, BUS_RETRY_MS};
 use petrel_protocol::topics::Topic;
 
 use super::backlog::Backlog;
@@ -23,13 +23,8 @@ use super::metrics::METRICS;
 use super::partition::Partition;
 use super::queue::Group;
 use super::shared::Shared;
-use super::store::{JOURNAL_CHECK_BYTES, Store, StoreError, append};
+use super::store::{Store, StoreError};
 use crate::{PublishError, Receipt};
-
-/// What a segment may hold in memory when the next one's keyspace is late.
-const SEGMENT_MEMORY_BYTES: u64 = BUS_SEGMENT_BYTES * 4;
-/// What a cursor counts for, so that the memtable of cursors is flushed with the journal's check before it grows large.
-const CURSOR_BYTES: u64 = 1_024;
 
 /// After a group of this many packs the next one begins [`GROUP_GAP`] after it at the earliest. Under load, more packs then
 /// share a write, a sync and the wake-ups of their publishers and readers; one is at most this much later.
@@ -46,8 +41,6 @@ pub(super) struct Committer {
     /// When acknowledgements were last written, and by when those that came since then are.
     acks_written: Instant,
     acks_due: Option<Instant>,
-    /// Bytes written since the journal was last looked at.
-    journal_bytes: u64,
     health: Health,
 }
 
@@ -64,12 +57,6 @@ enum Health {
 /// The commit thread's side of a topic.
 pub(super) struct TopicLog {
     topic: Topic,
-    /// Bytes in the segment that is written to.
-    segment_bytes: u64,
-    /// The size of this segment at which the next one's keyspace is asked for.
-    spare_at: u64,
-    /// The size at which it is flushed from memory, should the next one still not be there.
-    flush_at: u64,
     partitions: Vec<PartitionLog>,
 }
 
@@ -84,37 +71,16 @@ struct PartitionLog {
 }
 
 impl TopicLog {
-    /// What the store holds of a topic. Reads all that is not acknowledged, and sees that nothing is missing.
-    pub(super) fn recover(store: &Store, topic: Topic) -> Result<Self, StoreError> {
-        let mut partitions = Vec::new();
-        let mut segment_bytes = 0;
-        for (partition, next) in (0..).zip(store.next_offsets(topic)?) {
+    /// What the store holds of a topic.
+    pub(super) fn recover(store: &Store, topic: Topic) -> Self {
+        let partitions = (0..store.partitions()).map(|partition| {
             let subscriptions = topic.subscriptions().iter();
-            let cursors =
-                subscriptions.map(|&s| store.cursor(topic, s, partition)).collect::<Result<Vec<_>, _>>()?;
-            let acked = min_acked(&cursors, next);
+            let cursors = subscriptions.map(|&of| store.cursor(topic, of, partition)).collect();
             let mut backlog = Backlog::default();
-            let mut end = acked;
-            store.scan(topic, partition, acked, |offset, bytes| {
-                end = offset + 1;
-                backlog.add(end, bytes);
-            })?;
-            if end != next {
-                let name = topic.name();
-                return Err(StoreError::Damaged(format!(
-                    "{name} partition {partition} ends at {end}, not at {next}"
-                )));
-            }
-            segment_bytes += backlog.bytes();
-            partitions.push(PartitionLog { next, staged: Vec::new(), backlog, cursors });
-        }
-        Ok(Self {
-            topic,
-            segment_bytes: segment_bytes.min(BUS_SEGMENT_BYTES),
-            spare_at: BUS_SEGMENT_BYTES / 2,
-            flush_at: SEGMENT_MEMORY_BYTES,
-            partitions,
-        })
+            store.waiting(topic, partition, |offset, bytes| backlog.add(offset + 1, bytes));
+            PartitionLog { next: store.next_offset(topic, partition), staged: Vec::new(), backlog, cursors }
+        });
+        Self { topic, partitions: partitions.collect() }
     }
 
     /// The next offset and the cursors of each partition.
@@ -136,7 +102,6 @@ impl Committer {
             offsets: Vec::new(),
             acks_written: Instant::now(),
             acks_due: None,
-            journal_bytes: 0,
             health: Health::Well,
         }
     }
@@ -193,10 +158,8 @@ impl Committer {
         let packs = self.group.packs.len();
         if packs > 0 || acks {
             if let Err(error) = self.write(store, acks) {
-                // A poisoned database refuses before it writes anything; any other error may come after a write.
-                let certain =
-                    self.offsets.is_empty() && matches!(error, StoreError::Disk(fjall::Error::Poisoned));
-                self.refuse(if certain { PublishError::Unavailable } else { PublishError::Unknown });
+                let untouched = store.is_untouched();
+                self.refuse(if untouched { PublishError::Unavailable } else { PublishError::Unknown });
                 return Err(("writing", error));
             }
             METRICS.commits.inc();
@@ -219,7 +182,13 @@ impl Committer {
             self.receipt(|topic| topic == Topic::Uplink);
         }
         self.account(packs);
-        self.tidy(store, acks).map_err(|error| ("keeping house", error))
+        if acks {
+            METRICS.segments.set(store.segment_count() as i64);
+            if store.is_untidy() {
+                self.shared.house.tidy();
+            }
+        }
+        Ok(())
     }
 
     /// Whether acknowledgements go into this group.
@@ -242,30 +211,28 @@ impl Committer {
     /// Writes the packs, each with its offset, and the cursors.
     fn write(&mut self, store: &Store, acks: bool) -> Result<(), StoreError> {
         self.offsets.clear();
-        let segments = store.writing_to();
+        store.begin_group();
         for pending in &self.group.packs {
             let topic = pending.topic as usize;
             let log = &mut self.logs[topic];
             let partition = &mut log.partitions[usize::from(pending.partition)];
             let (offset, bytes) = (partition.next, pending.pack.len() as u64);
-            append(&segments[topic], pending.partition, offset, &pending.pack)?;
+            store.append(pending.topic, pending.partition, offset, &pending.pack)?;
             self.offsets.push(offset);
             partition.next += 1;
             partition.staged.push(pending.pack.clone());
             partition.backlog.add(partition.next, bytes);
-            log.segment_bytes += bytes;
-            self.journal_bytes += bytes;
             crate::metrics::METRICS.packs[topic].inc();
             crate::metrics::METRICS.bytes[topic].inc_by(bytes);
         }
         if acks {
-            self.write_cursors(store)?;
+            self.move_cursors(store);
         }
         store.flush()
     }
 
-    /// Writes the cursors that have moved.
-    fn write_cursors(&mut self, store: &Store) -> Result<(), StoreError> {
+    /// Moves the cursors that are not where their readers are.
+    fn move_cursors(&mut self, store: &Store) {
         self.shared.queue.collect_acks();
         let mut acked = Vec::new();
         for log in &mut self.logs {
@@ -275,8 +242,7 @@ impl Committer {
                 let end = self.shared.partition(log.topic, number).acked(&mut acked);
                 for (slot, &subscription) in subscriptions.iter().enumerate() {
                     if acked[slot] != partition.cursors[slot] {
-                        store.move_cursor(log.topic, subscription, number, acked[slot])?;
-                        self.journal_bytes += CURSOR_BYTES;
+                        store.move_cursor(log.topic, subscription, number, acked[slot]);
                     }
                     unacked[slot] += end - acked[slot];
                 }
@@ -288,7 +254,6 @@ impl Committer {
                 METRICS.backlog_packs.with_label_values(&labels).set(unacked as i64);
             }
         }
-        Ok(())
     }
 
     /// Makes what is staged on these topics readable, and receipts it.
@@ -330,46 +295,6 @@ impl Committer {
                 METRICS.backlog_bytes.with_label_values(&[log.topic.name()]).set(bytes as i64);
             }
         }
-    }
-
-    /// Begins new segments, and asks for what else keeps the folder small.
-    fn tidy(&mut self, store: &Store, acks: bool) -> Result<(), StoreError> {
-        for log in &mut self.logs {
-            // Half a segment is time enough to make the next, and to ask again where that failed.
-            if log.segment_bytes >= log.spare_at {
-                self.shared.house.make_spare(log.topic);
-                log.spare_at = log.segment_bytes + BUS_SEGMENT_BYTES / 2;
-            }
-            if log.segment_bytes >= BUS_SEGMENT_BYTES {
-                let first = log.partitions.iter().map(|partition| partition.next).collect();
-                // Where there is no spare yet, this segment grows.
-                if store.begin_segment(log.topic, first)? {
-                    log.segment_bytes = 0;
-                    log.spare_at = BUS_SEGMENT_BYTES / 2;
-                    log.flush_at = SEGMENT_MEMORY_BYTES;
-                } else if log.segment_bytes >= log.flush_at {
-                    store.flush_last_segment(log.topic)?;
-                    log.flush_at = log.segment_bytes + SEGMENT_MEMORY_BYTES;
-                }
-            }
-            if acks {
-                let acked: Vec<u64> = log
-                    .partitions
-                    .iter()
-                    .map(|partition| min_acked(&partition.cursors, partition.next))
-                    .collect();
-                let (segments, done) = store.count_segments(log.topic, &acked);
-                METRICS.segments.with_label_values(&[log.topic.name()]).set(segments as i64);
-                if done > 0 {
-                    self.shared.house.drop_segments(log.topic, acked);
-                }
-            }
-        }
-        if self.journal_bytes >= JOURNAL_CHECK_BYTES {
-            self.journal_bytes = 0;
-            self.shared.house.tidy_journal();
-        }
-        Ok(())
     }
 
     /// From now on publishes are refused. `again`: it may be tried again. Not after a failed sync: what is read then may
@@ -414,13 +339,9 @@ impl Committer {
     fn reopen(&mut self) -> Result<(), StoreError> {
         let mut place = self.shared.store.write().expect("no holder panics");
         *place = None;
-        let path = self.shared.folder.database();
-        let store = place.insert(Store::open(&path, self.shared.folder.partitions)?);
+        let store = place.insert(self.shared.folder.store()?);
         store.probe()?;
-        let mut logs = Vec::new();
-        for topic in Topic::ALL {
-            logs.push(TopicLog::recover(store, topic)?);
-        }
+        let logs = Topic::ALL.map(|topic| TopicLog::recover(store, topic));
         for log in &logs {
             for (number, partition) in (0..).zip(&log.partitions) {
                 if !self.shared.partition(log.topic, number).reset(partition.next) {
@@ -433,7 +354,7 @@ impl Committer {
         }
         // Acknowledgements that were not written yet are newer than the cursors that were read.
         self.shared.queue.acked();
-        self.logs = logs.try_into().unwrap_or_else(|_| unreachable!("one for each topic"));
+        self.logs = logs;
         Ok(())
     }
 

@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! DIR/lock     held (flock) by the process that has the log open; says which one
-//! DIR/format   the format's version, the generation, the number of partitions, the generation's random id
-//! DIR/fjall/   the database
+//! DIR/format   the format's version, the generation, the number of partitions, the generation's random id, and whether
+//!              the log was begun
+//! DIR/log/     the segments
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::store::StoreError;
+use super::store::{Store, StoreError};
 use crate::{OpenError, durable};
 
-/// The format that this version writes. A higher one cannot be read.
-const FORMAT: u32 = 1;
+/// The format that this version writes and reads. 1 was a database of fjall.
+const FORMAT: u32 = 2;
 
 /// An open folder.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Folder {
     pub(super) partitions: u16,
     pub(super) generation: u32,
     pub(super) generation_id: [u8; 16],
+    /// Whether the log was written to: its segments must be there.
+    is_begun: bool,
     /// Unlocked when it is closed, also by the end of the process.
     lock: File,
 }
@@ -30,61 +33,63 @@ pub(super) struct Folder {
 impl Folder {
     /// Locks the folder, which is created where there is none, and reads or writes its facts.
     pub(super) fn open(dir: &Path, partitions: u16) -> Result<Self, OpenError> {
-        let failed =
-            |error: io::Error| OpenError(format!("cannot open the log in {}: {error}", dir.display()));
-        fs::create_dir_all(dir).map_err(failed)?;
+        fs::create_dir_all(dir).map_err(|error| cannot_open(dir, &error))?;
         let lock = lock(dir)?;
-        let path = dir.join("format");
-        let write = |generation| -> Result<_, OpenError> {
-            let id = random_id()?;
-            let hex = u128::from_be_bytes(id);
-            let text =
-                format!("format {FORMAT}\ngeneration {generation}\npartitions {partitions}\nid {hex:032x}\n");
-            durable::replace(&path, &text, 0o644).map_err(failed)?;
-            Ok((generation, id))
-        };
-        let (generation, generation_id) = match fs::read_to_string(&path) {
-            Ok(text) => match verify(dir, &text, partitions)? {
-                (generation, Some(id)) => (generation, id),
-                // A folder of the first version, which drew no id.
-                (generation, None) => write(generation)?,
-            },
+        match fs::read_to_string(dir.join("format")) {
+            Ok(text) => verify(dir, &text, partitions, lock),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // The database is made after this file is durable, so one without the other is not a log that was cut
+                // The segments are made after this file is durable, so one without the other is not a log that was cut
                 // short but a folder that was tampered with.
-                if database(dir).exists() {
+                if segments(dir).exists() {
                     return Err(unreadable(dir, "its file `format` is missing"));
                 }
-                write(1)?
+                let generation_id = random_id()?;
+                let dir = dir.to_owned();
+                let folder = Self { dir, partitions, generation: 1, generation_id, is_begun: false, lock };
+                folder.write()?;
+                Ok(folder)
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(unreadable(dir, "its file `format` is not text"));
+                Err(unreadable(dir, "its file `format` is not text"))
             }
-            Err(error) => return Err(failed(error)),
-        };
-        Ok(Self { dir: dir.to_owned(), partitions, generation, generation_id, lock })
+            Err(error) => Err(cannot_open(dir, &error)),
+        }
     }
 
-    /// The database's folder.
-    pub(super) fn database(&self) -> PathBuf {
-        database(&self.dir)
+    fn write(&self) -> Result<(), OpenError> {
+        let Self { generation, partitions, is_begun, .. } = self;
+        let id = u128::from_be_bytes(self.generation_id);
+        let text = format!(
+            "format {FORMAT}\ngeneration {generation}\npartitions {partitions}\nid {id:032x}\nbegun {}\n",
+            u8::from(*is_begun)
+        );
+        let written = durable::replace(&self.dir.join("format"), &text, 0o644);
+        written.map_err(|error| cannot_open(&self.dir, &error))
+    }
+
+    /// Opens the log, or begins it.
+    pub(super) fn begin(&mut self) -> Result<Store, OpenError> {
+        let store = self.store().map_err(|error| self.refuse(&error))?;
+        if !self.is_begun {
+            self.is_begun = true;
+            self.write()?;
+        }
+        Ok(store)
+    }
+
+    /// Opens the log.
+    pub(super) fn store(&self) -> Result<Store, StoreError> {
+        Store::open(&segments(&self.dir), self.generation_id, self.partitions, self.is_begun)
     }
 
     /// Why the log cannot be opened, with the mend.
-    pub(super) fn refuse(&self, error: &StoreError) -> OpenError {
-        let dir = self.dir.display();
+    fn refuse(&self, error: &StoreError) -> OpenError {
         match error {
-            StoreError::Disk(fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)))
-                if error.kind() != io::ErrorKind::InvalidData =>
-            {
-                OpenError(format!(
-                    "cannot open the log in {dir}: {error}; free space there, or mend its permissions"
-                ))
-            }
-            StoreError::Disk(fjall::Error::InvalidVersion(_)) => {
-                unreadable(&self.dir, "its database has another format")
-            }
-            error => unreadable(&self.dir, &error.to_string()),
+            StoreError::Disk(error) => OpenError(format!(
+                "cannot open the log in {}: {error}; free space there, or mend its permissions",
+                self.dir.display()
+            )),
+            StoreError::Damaged(why) => unreadable(&self.dir, why),
         }
     }
 
@@ -99,8 +104,12 @@ impl Folder {
     }
 }
 
-fn database(dir: &Path) -> PathBuf {
-    dir.join("fjall")
+fn segments(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
+fn cannot_open(dir: &Path, error: &io::Error) -> OpenError {
+    OpenError(format!("cannot open the log in {}: {error}", dir.display()))
 }
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
@@ -134,8 +143,8 @@ fn random_id() -> Result<[u8; 16], OpenError> {
     Ok(id)
 }
 
-/// Compares the facts with what is wanted; returns the generation and its id.
-fn verify(dir: &Path, text: &str, partitions: u16) -> Result<(u32, Option<[u8; 16]>), OpenError> {
+/// The folder with these facts, where they are what is wanted.
+fn verify(dir: &Path, text: &str, partitions: u16, lock: File) -> Result<Folder, OpenError> {
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let number = |name: &str| {
         value(name)
@@ -150,6 +159,13 @@ fn verify(dir: &Path, text: &str, partitions: u16) -> Result<(u32, Option<[u8; 1
             dir.display(),
         )));
     }
+    if format < FORMAT {
+        return Err(OpenError(format!(
+            "the log in {} has format {format}, which this version cannot read ({FORMAT}): run the version of Petrel that \
+             wrote it until everything is delivered, then stop it and move the folder away",
+            dir.display(),
+        )));
+    }
     let has = number("partitions")?;
     if has != u32::from(partitions) {
         return Err(OpenError(format!(
@@ -158,11 +174,16 @@ fn verify(dir: &Path, text: &str, partitions: u16) -> Result<(u32, Option<[u8; 1
             dir.display(),
         )));
     }
-    let id = value("id").map(|hex| {
-        let id = u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32);
-        id.map(u128::to_be_bytes).ok_or_else(|| unreadable(dir, "the `id` in its file `format` is broken"))
-    });
-    Ok((number("generation")?, id.transpose()?))
+    let id = value("id").filter(|hex| hex.len() == 32).and_then(|hex| u128::from_str_radix(hex, 16).ok());
+    let id = id.ok_or_else(|| unreadable(dir, "the `id` in its file `format` is broken"))?;
+    Ok(Folder {
+        dir: dir.to_owned(),
+        partitions,
+        generation: number("generation")?,
+        generation_id: id.to_be_bytes(),
+        is_begun: number("begun")? != 0,
+        lock,
+    })
 }
 
 fn unreadable(dir: &Path, why: &str) -> OpenError {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGaugeVec, exponential_buckets};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, exponential_buckets};
 
 use crate::metrics::{counters, gauges, histogram, registered};
 
@@ -22,7 +22,7 @@ pub(super) struct Metrics {
     /// Packs that a subscription has not acknowledged.
     pub(super) backlog_packs: IntGaugeVec,
     /// Segments on disk.
-    pub(super) segments: IntGaugeVec,
+    pub(super) segments: IntGauge,
     /// Failures of the disk, by what was tried.
     pub(super) failures: IntCounterVec,
 }
@@ -54,7 +54,9 @@ impl Metrics {
                 "Packs that a subscription has not acknowledged.",
                 &["topic", "subscription"],
             ),
-            segments: gauges("petrel_bus_segments", "Segments on disk.", &["topic"]),
+            segments: registered(
+                IntGauge::new("petrel_bus_segments", "Segments on disk.").expect("a valid name"),
+            ),
             failures: counters("petrel_bus_failures_total", "Failures of the disk.", &["doing"]),
         }
     }

@@ -1,184 +1,195 @@
-//! The log on disk: a fjall database in which each topic is a row of segments.
+//! The log on disk: a row of segments, one after the other, for all topics.
 //!
-//! - A segment is a keyspace of its own, `uplink-0000000007`, with all partitions of the topic: partition and offset
-//!   (big-endian) → pack. Only the last one is written to. Once every record in it is acknowledged it is deleted whole,
-//!   which costs neither tombstones nor compaction; a segment that is acknowledged before it is two segments old never
-//!   leaves its memtable, so its records are written once, to the journal. Making or deleting a keyspace costs some
-//!   twenty syncs, so `house` does it ahead and behind, and nothing that is published waits for it. For the
-//!   same reason records go in by single inserts, flushed together: fjall's batches wait while a keyspace is made.
-//! - The keyspace `meta` has a row for each segment (the first offset of each partition) and one for each cursor.
-//! - All keyspaces share one journal, so what is durable is a prefix of what was written: a cursor never survives a
-//!   power cut that the records before it did not.
+//! - What is written is a single sequence of frames (`frame`), so what survives a power cut is a prefix of it: a cursor
+//!   never survives that the records before it did not. A segment is closed, and on disk, before the next one begins; its
+//!   head repeats how far everything has come, so a segment whose records are all acknowledged is deleted whole, wherever
+//!   it stands in the row.
+//! - In memory is where each record is that somebody still needs (`index`), and nothing else.
+//! - `recover` reads the row when the log is opened, `merge` shrinks one that a slow reader keeps long.
 //!
-//! **Known fault**: fjall (3.1.13) keeps, in its own list of keyspaces, an open file for each keyspace that was made or
-//! deleted while the database is open, two for each segment; a restart gives them back (`perf/results/soak.md`).
-//!
-//! fjall's memory and files: a memtable of about `BUS_SEGMENT_BYTES` for each live segment (two or three a topic), a
-//! block cache of 1 MiB (readers mostly find their records in the tail), one worker thread, journals of 64 MB of which
-//! at most three or four exist. Keys are never looked up, so no filters are built.
+//! Only the commit thread writes; `house` keeps the row short, and readers read, at the same time.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use fjall::config::{BlockSizePolicy, FilterPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use petrel_protocol::limits::{BUS_READ_BYTES, BUS_READ_PACKS};
 use petrel_protocol::topics::{Subscription, Topic};
 
-/// Journal bytes after which fjall is asked to look whether it can begin a new journal; it does at 64 MB.
-pub(super) const JOURNAL_CHECK_BYTES: u64 = 32 << 20;
-/// How long the housekeeper waits for a new journal; a disk that takes longer holds up the writers anyway.
-const JOURNAL_PATIENCE: Duration = Duration::from_secs(5);
-/// Sealed journals beyond this make fjall flush what keeps the oldest alive.
-const JOURNALS_BYTES_MAX: u64 = 128 << 20;
-/// A segment that is still needed when this many are newer is flushed from memory.
-const SEGMENTS_IN_MEMORY: usize = 2;
+use super::frame::{Frame, Kind, Mark, Of};
+use super::index::Index;
+use super::recover::recover;
+use super::segment::{Files, Name, Segment};
+use super::writer::{Marks, Writer};
 
-/// The database.
+/// What the log needs of a disk that failed before it is used again.
+const PROBE_BYTES: usize = 64 << 10;
+
+/// Where the needed records of each partition are, by topic, then partition.
+pub(super) type Indexes = [Vec<Mutex<Index>>; Topic::ALL.len()];
+
+/// The log on disk.
+#[derive(Debug)]
 pub(super) struct Store {
-    db: Database,
-    meta: Keyspace,
+    pub(super) files: Files,
+    /// The log's own id, in each segment's head.
+    pub(super) id: [u8; 16],
     partitions: u16,
-    segments: [RwLock<Vec<Segment>>; Topic::ALL.len()],
-    /// The keyspace of each topic's next segment, made ahead.
-    spares: [Mutex<Option<(u64, Keyspace)>>; Topic::ALL.len()],
+    /// An index is locked before `segments`.
+    indexes: Indexes,
+    segments: Mutex<Segments>,
+    writer: Mutex<Writer>,
     sync_failed: AtomicBool,
 }
 
-/// Some of a topic's records.
-struct Segment {
-    number: u64,
-    records: Keyspace,
-    /// The first offset of each partition that is here or later.
-    first: Vec<u64>,
+/// The segments that are there, each under a key that no other has had.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    pub(super) open: BTreeMap<u32, Arc<Segment>>,
+    next_key: u32,
+}
+
+impl Segments {
+    pub(super) fn add(&mut self, segment: Arc<Segment>) -> u32 {
+        let key = self.next_key;
+        self.next_key += 1;
+        self.open.insert(key, segment);
+        key
+    }
 }
 
 /// What the disk or the data on it did.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreError {
     #[error("{}", describe(.0))]
-    Disk(#[from] fjall::Error),
+    Disk(#[from] io::Error),
     #[error("{0}")]
     Damaged(String),
 }
 
 impl Store {
-    /// Opens the database, or creates it.
-    pub(super) fn open(path: &Path, partitions: u16) -> Result<Self, StoreError> {
-        let db = Database::builder(path)
-            .worker_threads(1)
-            .cache_size(1 << 20)
-            .max_journaling_size(JOURNALS_BYTES_MAX)
-            .manual_journal_persist(true)
-            .open()?;
-        let meta = db.keyspace("meta", options)?;
-        let segments = Topic::ALL.map(|_| RwLock::default());
-        let spares = Topic::ALL.map(|_| Mutex::default());
-        let store = Self { db, meta, partitions, segments, spares, sync_failed: AtomicBool::new(false) };
-        for topic in Topic::ALL {
-            store.open_segments(topic)?;
-        }
-        store.flush()?;
-        Ok(store)
-    }
-
-    fn open_segments(&self, topic: Topic) -> Result<(), StoreError> {
-        let names = self.db.list_keyspace_names();
-        let mut numbers: Vec<u64> = names
-            .iter()
-            .filter_map(|name| name.strip_prefix(topic.name())?.strip_prefix('-')?.parse().ok())
-            .collect();
-        numbers.sort_unstable();
-        // A row without its segment: the deletion was cut short.
-        for row in self.meta.prefix(segment_row_prefix(topic)) {
-            let key = row.key()?;
-            if !numbers.iter().any(|&number| *key == *segment_row(topic, number)) {
-                self.meta.remove(key)?;
+    /// Opens the log in `dir`, or creates it; one that `is_begun` has been written to before.
+    pub(super) fn open(
+        dir: &Path,
+        id: [u8; 16],
+        partitions: u16,
+        is_begun: bool,
+    ) -> Result<Self, StoreError> {
+        let files = Files::open(dir)?;
+        let mut found = recover(&files, &id, partitions, is_begun)?;
+        let writer = match found.end {
+            Some(end) if !end.is_closed => {
+                let segment = Arc::clone(&found.segments.open[&end.key]);
+                let mut writer = Writer::new(segment, end.key, end.at, end.chain, found.marks);
+                let mut nonce = [0; 16];
+                getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+                writer.add(Frame::new(Kind::Opened, 0, &nonce))?;
+                writer.write()?;
+                // What a killed process had written is read from now on, so it must not be lost with the power any more.
+                writer.segment.file.sync_data()?;
+                writer
             }
-        }
-        for number in numbers {
-            let records = self.db.keyspace(&segment_name(topic, number), options)?;
-            if let Some(row) = self.meta.get(segment_row(topic, number))? {
-                let first = decode_offsets(&row, self.partitions).ok_or_else(|| {
-                    StoreError::Damaged(format!("the row of {topic:?} segment {number} is broken"))
-                })?;
-                self.segments_mut(topic).push(Segment { number, records, first });
-            } else if records.is_empty()? {
-                // It was made ahead, and not begun: the row is written before the first record.
-                self.db.delete_keyspace(records)?;
-            } else {
-                return Err(StoreError::Damaged(format!("{topic:?} segment {number} has no row")));
+            end => {
+                let number = end.map_or(1, |end| found.segments.open[&end.key].name.last + 1);
+                let marks = if is_begun { found.marks } else { found.marks.begin() };
+                files.make_spare()?;
+                let (segment, at, chain) = begin(&files, number, &id, &marks)?;
+                let key = found.segments.add(Arc::clone(&segment));
+                Writer::new(segment, key, at, chain, marks)
             }
-        }
-        if self.segments(topic).is_empty() {
-            self.make_spare(topic)?;
-            self.begin_segment(topic, vec![0; self.partitions.into()])?;
-        }
-        Ok(())
-    }
-
-    /// The next offset of each partition.
-    pub(super) fn next_offsets(&self, topic: Topic) -> Result<Vec<u64>, StoreError> {
-        let segments = self.segments(topic);
-        let Some(last) = segments.last() else { return Ok(vec![0; self.partitions.into()]) };
-        (0..self.partitions)
-            .map(|partition| match last.records.prefix(partition.to_be_bytes()).next_back() {
-                Some(record) => Ok(offset_of(&record.key()?)? + 1),
-                None => Ok(last.first[usize::from(partition)]),
-            })
-            .collect()
-    }
-
-    /// The first offset that this subscription has not acknowledged.
-    pub(super) fn cursor(
-        &self,
-        topic: Topic,
-        subscription: Subscription,
-        partition: u16,
-    ) -> Result<u64, StoreError> {
-        let Some(value) = self.meta.get(cursor_row(topic, subscription, partition))? else {
-            // It has acknowledged nothing yet: it begins with what there is.
-            return Ok(self.segments(topic).first().map_or(0, |oldest| oldest.first[usize::from(partition)]));
         };
-        let value = <[u8; 8]>::try_from(&*value).map_err(|_| {
-            StoreError::Damaged(format!("the cursor of {topic:?} {subscription:?} is broken"))
-        })?;
-        Ok(u64::from_be_bytes(value))
-    }
-
-    /// Where each topic's records go until [`Self::begin_segment`].
-    pub(super) fn writing_to(&self) -> [Keyspace; Topic::ALL.len()] {
-        Topic::ALL.map(|topic| {
-            self.segments(topic).last().expect("there is always a segment to write to").records.clone()
+        Ok(Self {
+            files,
+            id,
+            partitions,
+            indexes: found.indexes.map(|topic| topic.into_iter().map(Mutex::new).collect()),
+            segments: Mutex::new(found.segments),
+            writer: Mutex::new(writer),
+            sync_failed: AtomicBool::new(false),
         })
     }
 
-    /// Moves a cursor. It is in the process until the next [`Self::flush`].
-    pub(super) fn move_cursor(
+    /// The partition's next offset.
+    pub(super) fn next_offset(&self, topic: Topic, partition: u16) -> u64 {
+        self.writer().marks.next(topic, partition)
+    }
+
+    /// The first offset that this subscription has not acknowledged.
+    pub(super) fn cursor(&self, topic: Topic, subscription: Subscription, partition: u16) -> u64 {
+        let cursor = self.writer().marks.cursor(topic, partition, subscription);
+        // A new one begins with what there is.
+        cursor.unwrap_or_else(|| self.index(topic, partition).first())
+    }
+
+    /// The offsets and bytes of the partition's records that not all subscriptions have acknowledged.
+    pub(super) fn waiting(&self, topic: Topic, partition: u16, mut each: impl FnMut(u64, u64)) {
+        let index = self.index(topic, partition);
+        index.from(0).for_each(|(offset, place)| each(offset, place.bytes()));
+    }
+
+    /// What is written from now on is a group: see [`Self::is_untouched`].
+    pub(super) fn begin_group(&self) {
+        self.writer().begin_group();
+    }
+
+    /// Whether nothing of the group can be on disk.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.writer().is_untouched()
+    }
+
+    /// Adds a record. It is in the process until the next [`Self::flush`].
+    pub(super) fn append(
         &self,
         topic: Topic,
-        subscription: Subscription,
         partition: u16,
-        acked: u64,
+        offset: u64,
+        pack: &[u8],
     ) -> Result<(), StoreError> {
-        Ok(self.meta.insert(cursor_row(topic, subscription, partition), acked.to_be_bytes())?)
+        let mut writer = self.writer();
+        if !writer.has_room(pack.len()) {
+            self.begin_segment(&mut writer)?;
+        }
+        let place = writer.record(topic, partition, offset, pack)?;
+        writer.segment.keep(place);
+        self.index(topic, partition).push(place);
+        Ok(())
+    }
+
+    /// Moves a cursor. It is in the process until the next [`Self::flush`].
+    pub(super) fn move_cursor(&self, topic: Topic, subscription: Subscription, partition: u16, acked: u64) {
+        self.writer().move_cursor(Mark { topic, partition, of: Of::Cursor(subscription), offset: acked });
     }
 
     /// Hands what was written to the operating system: it survives the process from now on, but not a power cut.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        Ok(self.db.persist(PersistMode::Buffer)?)
+        let mut writer = self.writer();
+        let moved = writer.write()?;
+        for (topic, partition) in moved {
+            let Some(acked) = writer.marks.acked(topic, partition) else { continue };
+            let mut index = self.index(topic, partition);
+            let segments = self.segments();
+            index.acknowledge(acked, |place| {
+                if let Some(segment) = segments.open.get(&place.segment) {
+                    segment.let_go(place);
+                }
+            });
+        }
+        Ok(())
     }
 
-    /// Returns when everything written so far is on disk.
+    /// Returns when everything flushed so far is on disk.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        let synced = self.db.persist(PersistMode::SyncData);
-        // A poisoned database was not asked: the failure was another's.
-        if synced.as_ref().is_err_and(|error| !matches!(error, fjall::Error::Poisoned)) {
+        let segment = Arc::clone(&self.writer().segment);
+        self.sync_segment(&segment)
+    }
+
+    fn sync_segment(&self, segment: &Segment) -> Result<(), StoreError> {
+        let synced = segment.file.sync_data();
+        if synced.is_err() {
             self.sync_failed.store(true, Ordering::Relaxed);
         }
         Ok(synced?)
@@ -189,7 +200,8 @@ impl Store {
         self.sync_failed.load(Ordering::Relaxed)
     }
 
-    /// Records of a partition from `from` on and before `to`, of which the first is there: some of them, at least one.
+    /// Records of a partition from `from` on and before `to`: some of them. None only where they were acknowledged by all
+    /// meanwhile.
     pub(super) fn read(
         &self,
         topic: Topic,
@@ -197,224 +209,153 @@ impl Store {
         from: u64,
         to: u64,
     ) -> Result<Vec<Bytes>, StoreError> {
-        let records = {
-            let segments = self.segments(topic);
-            let newer = segments.partition_point(|segment| segment.first[usize::from(partition)] <= from);
-            let segment = newer.checked_sub(1).and_then(|index| segments.get(index));
-            segment.ok_or_else(|| missing(topic, partition, from))?.records.clone()
-        };
-        let mut found = Vec::new();
-        let mut bytes = 0;
-        for record in records.range(record_key(partition, from)..record_key(partition, to)) {
-            let (key, pack) = record.into_inner()?;
-            if offset_of(&key)? != from + found.len() as u64 {
-                break;
+        let mut wanted = Vec::new();
+        {
+            let index = self.index(topic, partition);
+            let segments = self.segments();
+            if from < index.first() {
+                return Ok(Vec::new());
             }
-            bytes += pack.len();
-            found.push(Bytes::copy_from_slice(&pack));
-            if found.len() >= BUS_READ_PACKS || bytes >= BUS_READ_BYTES {
-                break;
-            }
-        }
-        if found.is_empty() { Err(missing(topic, partition, from)) } else { Ok(found) }
-    }
-
-    /// Calls `each` with the size of every record of a partition from `from` on, and sees that none is missing.
-    pub(super) fn scan(
-        &self,
-        topic: Topic,
-        partition: u16,
-        from: u64,
-        mut each: impl FnMut(u64, u64),
-    ) -> Result<(), StoreError> {
-        let mut next = from;
-        let segments = self.segments(topic);
-        for (index, segment) in segments.iter().enumerate() {
-            let end = segments.get(index + 1).map_or(u64::MAX, |newer| newer.first[usize::from(partition)]);
-            if end <= next {
-                continue;
-            }
-            for record in segment.records.range(record_key(partition, next)..record_key(partition, end)) {
-                let (key, pack) = record.into_inner()?;
-                if offset_of(&key)? != next {
-                    return Err(missing(topic, partition, next));
+            let mut bytes = 0;
+            for (offset, place) in index.from(from).take_while(|(offset, _)| *offset < to) {
+                let segment = segments.open.get(&place.segment).map(Arc::clone);
+                wanted.push((segment.ok_or_else(|| missing(topic, partition, offset))?, place));
+                bytes += place.length as usize;
+                if wanted.len() >= BUS_READ_PACKS || bytes >= BUS_READ_BYTES {
+                    break;
                 }
-                each(next, pack.len() as u64);
-                next += 1;
-            }
-            if end != u64::MAX && next < end {
-                return Err(missing(topic, partition, next));
             }
         }
-        Ok(())
+        let packs = (from..).zip(wanted).map(|(offset, (segment, place))| {
+            segment.read(place, offset)?.ok_or_else(|| missing(topic, partition, offset))
+        });
+        let packs = packs.collect::<Result<Vec<_>, _>>()?;
+        if packs.is_empty() { Err(missing(topic, partition, from)) } else { Ok(packs) }
     }
 
-    /// Makes the keyspace of this topic's next segment, where it is not there yet.
-    pub(super) fn make_spare(&self, topic: Topic) -> Result<(), StoreError> {
-        let mut spare = self.spares[topic as usize].lock().expect("no holder panics");
-        if spare.is_none() {
-            let number = self.segments(topic).last().map_or(1, |segment| segment.number + 1);
-            *spare = Some((number, self.db.keyspace(&segment_name(topic, number), options)?));
+    /// How many segments there are.
+    pub(super) fn segment_count(&self) -> usize {
+        self.segments().open.len()
+    }
+
+    /// Whether [`Self::tidy`] would do something.
+    pub(super) fn is_untidy(&self) -> bool {
+        self.wants_spare() || !self.done().is_empty() || self.wants_merge()
+    }
+
+    /// Makes the next segment's file ahead, takes away the segments that nobody needs, and merges those of which little
+    /// is needed.
+    pub(super) fn tidy(&self) -> Result<(), StoreError> {
+        self.take_away(self.done())?;
+        if self.wants_spare() {
+            self.files.make_spare()?;
         }
-        Ok(())
+        self.merge()
     }
 
-    /// Begins the topic's next segment, where its keyspace is ready: what is written from now on goes there.
-    pub(super) fn begin_segment(&self, topic: Topic, first: Vec<u64>) -> Result<bool, StoreError> {
-        // Held to the end, so that the next spare's number is that of this segment and one; not waited for, since it is
-        // also held while a spare is made.
-        let Ok(mut spare) = self.spares[topic as usize].try_lock() else { return Ok(false) };
-        let Some((number, records)) = spare.take() else { return Ok(false) };
-        self.meta.insert(segment_row(topic, number), encode_offsets(&first))?;
-        self.segments_mut(topic).push(Segment { number, records, first });
-        Ok(true)
+    fn wants_spare(&self) -> bool {
+        self.writer().is_half_full() && !self.files.has_spare()
     }
 
-    /// Flushes the segments that are still needed though newer ones have long begun.
-    pub(super) fn flush_old_segments(&self, topic: Topic) -> Result<(), StoreError> {
-        let old: Vec<Keyspace> = {
-            let segments = self.segments(topic);
-            let old = segments.len().saturating_sub(SEGMENTS_IN_MEMORY);
-            segments[..old].iter().map(|segment| segment.records.clone()).collect()
-        };
-        for records in old {
-            // Nothing happens where its memtable is empty.
-            records.rotate_memtable()?;
-        }
-        Ok(())
+    /// The segments that nobody needs.
+    fn done(&self) -> Vec<u32> {
+        let segments = self.segments();
+        let done = |segment: &Segment| segment.is_closed() && segment.needed() == 0;
+        segments.open.iter().filter(|(_, segment)| done(segment)).map(|(key, _)| *key).collect()
     }
 
-    /// Flushes the segment that is written to.
-    pub(super) fn flush_last_segment(&self, topic: Topic) -> Result<(), StoreError> {
-        let last = self.segments(topic).last().map(|segment| segment.records.clone());
-        last.map_or(Ok(()), |records| Ok(records.rotate_memtable().map(drop)?))
-    }
-
-    /// How many segments this topic has, and how many of them, the oldest, hold nothing from `acked` on.
-    ///
-    /// A segment ends where the next one begins; the last one stays, since it knows the next offsets.
-    pub(super) fn count_segments(&self, topic: Topic, acked: &[u64]) -> (usize, usize) {
-        let segments = self.segments(topic);
-        let ended = |next: &&Segment| next.first.iter().zip(acked).all(|(first, acked)| first <= acked);
-        (segments.len(), segments.iter().skip(1).take_while(ended).count())
-    }
-
-    /// Deletes the segments that hold nothing from `acked` on.
-    pub(super) fn drop_segments(&self, topic: Topic, acked: &[u64]) -> Result<(), StoreError> {
-        let (_, count) = self.count_segments(topic, acked);
-        if count == 0 {
+    fn take_away(&self, done: Vec<u32>) -> Result<(), StoreError> {
+        if done.is_empty() {
             return Ok(());
         }
-        let gone: Vec<Segment> = self.segments_mut(topic).drain(..count).collect();
-        // The deletion is durable at once; the cursors and the last segment's row must not come after it.
+        // The cursors must be on disk first.
         self.sync()?;
-        for segment in gone {
-            self.db.delete_keyspace(segment.records)?;
-            self.meta.remove(segment_row(topic, segment.number))?;
+        for key in done {
+            let Some(segment) = self.segments().open.remove(&key) else { continue };
+            let name = segment.name;
+            match Arc::try_unwrap(segment) {
+                Ok(segment) => {
+                    drop(segment);
+                    self.files.retire(name)?;
+                }
+                Err(_) => self.files.delete(name)?,
+            }
         }
-        // A sealed journal holds on to the memtables of its segments, also deleted ones.
-        if self.db.journal_count() > 1 { self.tidy_journal() } else { Ok(()) }
+        Ok(())
     }
 
     /// Whether the disk takes a write and keeps it.
     pub(super) fn probe(&self) -> Result<(), StoreError> {
-        self.meta.insert("probe", [0; 4096])?;
+        {
+            let mut writer = self.writer();
+            if !writer.has_room(PROBE_BYTES) {
+                self.begin_segment(&mut writer)?;
+            }
+            writer.add(Frame::new(Kind::Opened, 0, &vec![0; PROBE_BYTES]))?;
+        }
+        self.flush()?;
         self.sync()
     }
 
-    /// Lets fjall begin a new journal, and remove old ones. To be called each [`JOURNAL_CHECK_BYTES`]: fjall looks at its
-    /// journals only when it flushes a memtable, and those of segments are hardly ever flushed.
-    pub(super) fn tidy_journal(&self) -> Result<(), StoreError> {
-        self.meta.insert("journal", [])?;
-        self.meta.rotate_memtable()?;
-        // While a journal is begun its writers wait, also for a keyspace that is being made: not both at once.
-        let until = Instant::now() + JOURNAL_PATIENCE;
-        while self.meta.sealed_memtable_count() > 0 && Instant::now() < until {
-            thread::sleep(Duration::from_millis(2));
-        }
+    /// Closes the segment, and begins the next one.
+    fn begin_segment(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        // There is one as a rule. Where none can be made nothing was written yet.
+        self.files.make_spare()?;
+        writer.close_segment()?;
+        self.sync_segment(&writer.segment)?;
+        writer.segment.close();
+        let (segment, at, chain) = begin(&self.files, writer.segment.name.last + 1, &self.id, &writer.marks)?;
+        let key = self.segments().add(Arc::clone(&segment));
+        writer.go_on_in(segment, key, at, chain);
         Ok(())
     }
 
-    fn segments(&self, topic: Topic) -> RwLockReadGuard<'_, Vec<Segment>> {
-        self.segments[topic as usize].read().expect("no holder panics")
+    pub(super) fn index(&self, topic: Topic, partition: u16) -> MutexGuard<'_, Index> {
+        self.indexes[topic as usize][usize::from(partition)].lock().expect("no holder panics")
     }
 
-    fn segments_mut(&self, topic: Topic) -> RwLockWriteGuard<'_, Vec<Segment>> {
-        self.segments[topic as usize].write().expect("no holder panics")
+    /// The partitions of each topic.
+    pub(super) fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    pub(super) fn segments(&self) -> MutexGuard<'_, Segments> {
+        self.segments.lock().expect("no holder panics")
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().expect("no holder panics")
     }
 }
 
-/// Adds a record to where its topic is [`Store::writing_to`]. It is in the process until the next [`Store::flush`].
-pub(super) fn append(
-    records: &Keyspace,
-    partition: u16,
-    offset: u64,
-    pack: &Bytes,
-) -> Result<(), StoreError> {
-    Ok(records.insert(record_key(partition, offset), &pack[..])?)
+/// Makes the spare file the segment with this number, on disk with its head. Returns where its records begin, and the
+/// checksum that they follow.
+fn begin(
+    files: &Files,
+    number: u64,
+    id: &[u8; 16],
+    marks: &Marks,
+) -> Result<(Arc<Segment>, u64, u64), StoreError> {
+    let name = Name::one(number);
+    let file = files.begin(name)?;
+    let mut payload = id.to_vec();
+    marks.write(&mut payload);
+    let mut head = Vec::new();
+    let chain = Frame::new(Kind::Head, number, &payload).write(0, &mut head);
+    file.write_all_at(&head, 0)?;
+    file.sync_all()?;
+    files.sync()?;
+    Ok((Arc::new(Segment::new(name, file)), head.len() as u64, chain))
 }
 
-fn options() -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default()
-        .manual_journal_persist(true)
-        // Memtables are flushed by `house` and by the commit thread alone. Beyond this size fjall would ask its worker for
-        // a rotation with each insert, and the worker waits for ever when these fill its own queue.
-        .max_memtable_size(u64::MAX)
-        .filter_policy(FilterPolicy::disabled())
-        .data_block_size_policy(BlockSizePolicy::all(16 << 10))
-}
-
-fn segment_name(topic: Topic, number: u64) -> String {
-    format!("{}-{number:010}", topic.name())
-}
-
-fn segment_row_prefix(topic: Topic) -> String {
-    format!("segment/{}-", topic.name())
-}
-
-fn segment_row(topic: Topic, number: u64) -> Vec<u8> {
-    format!("{}{number:010}", segment_row_prefix(topic)).into_bytes()
-}
-
-fn cursor_row(topic: Topic, subscription: Subscription, partition: u16) -> String {
-    format!("cursor/{}/{}/{partition}", topic.name(), subscription.name())
-}
-
-fn record_key(partition: u16, offset: u64) -> [u8; 10] {
-    let mut key = [0; 10];
-    key[..2].copy_from_slice(&partition.to_be_bytes());
-    key[2..].copy_from_slice(&offset.to_be_bytes());
-    key
-}
-
-fn offset_of(key: &[u8]) -> Result<u64, StoreError> {
-    let offset = key.get(2..).and_then(|offset| offset.try_into().ok());
-    offset.map(u64::from_be_bytes).ok_or_else(|| StoreError::Damaged(format!("a record has the key {key:?}")))
-}
-
-fn encode_offsets(offsets: &[u64]) -> Vec<u8> {
-    offsets.iter().flat_map(|offset| offset.to_be_bytes()).collect()
-}
-
-fn decode_offsets(row: &[u8], partitions: u16) -> Option<Vec<u64>> {
-    let (offsets, rest) = row.as_chunks::<8>();
-    (rest.is_empty() && offsets.len() == usize::from(partitions))
-        .then(|| offsets.iter().map(|offset| u64::from_be_bytes(*offset)).collect())
-}
-
-fn missing(topic: Topic, partition: u16, offset: u64) -> StoreError {
+pub(super) fn missing(topic: Topic, partition: u16, offset: u64) -> StoreError {
     StoreError::Damaged(format!("record {offset} of {} partition {partition} is missing", topic.name()))
 }
 
-fn describe(error: &fjall::Error) -> String {
-    match error {
-        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => match error.kind() {
-            io::ErrorKind::StorageFull => "the disk is full".to_owned(),
-            io::ErrorKind::QuotaExceeded => "the disk quota is used up".to_owned(),
-            _ => error.to_string(),
-        },
-        fjall::Error::Poisoned => "an earlier write, flush or sync failed".to_owned(),
-        fjall::Error::Locked => "another process has the database open".to_owned(),
-        error => error.to_string(),
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        io::ErrorKind::QuotaExceeded => "the disk quota is used up".to_owned(),
+        _ => error.to_string(),
     }
 }

@@ -110,11 +110,7 @@ fn take<T>(list: &Mutex<Vec<T>>) -> Vec<T> {
     std::mem::take(&mut lock(list))
 }
 
-#[cfg(test)]
-#[path = "../../../fuzz/properties/replay.rs"]
-mod replay;
-
 #[test]
 fn seeds() {
-    replay::replay("links", check);
+    crate::replay::replay("links", check);
 }

@@ -26,7 +26,7 @@ struct Receipts {
 
 impl Publishing {
     pub(crate) fn new(bus: &Bus, topic: Topic) -> Self {
-        // Shown where a test fails: what the log, and fjall, have to say.
+        // Shown where a test fails: what the log has to say.
         let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let receipts = Arc::new(Receipts::default());
         let sink = Arc::clone(&receipts);

@@ -6,14 +6,16 @@
 mod accounts;
 pub(super) mod folder;
 mod meta;
+mod recovery;
 mod seqs;
 mod table;
+#[cfg(any(test, fuzzing))]
+pub(super) mod torn;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fjall::{Database, OwnedWriteBatch, PersistMode, Slice};
-use petrel_bus::recovery;
 use petrel_protocol::ids::{ConversationId, Device, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::sequencer::{Batch, Head, Key, KeyId, KeyRow, Loaded, Loads, RowBody, Target};

@@ -10,6 +10,8 @@ use petrel_protocol::sequencer::Recall;
 use super::rows::{self, Damage, Encoder};
 use super::{CursorId, keys};
 
+pub use super::embedded::torn::check as check_torn;
+
 /// A row of any table, and a key of any table.
 pub fn check(bytes: &[u8]) {
     again(bytes, rows::head, |encoder, head| encoder.head(head).to_vec());
@@ -69,4 +71,5 @@ mod replay;
 #[test]
 fn seeds() {
     replay::replay("rows", check);
+    replay::replay("torn", check_torn);
 }

@@ -6,12 +6,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::recovery;
 use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode};
-use petrel_bus::recovery;
 
 /// The first bytes choose what was synced and the damage. Each of the next is the size of a row. From a zero on they are
 /// what stands in the journal instead.
-pub(crate) fn check(bytes: &[u8]) {
+pub fn check(bytes: &[u8]) {
     check_whole_batches(bytes);
     let [synced, cut, kind, rest @ ..] = bytes else { return };
     let (sizes, noise) = rest.split_at(rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len()).min(24));

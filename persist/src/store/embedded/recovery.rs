@@ -21,7 +21,7 @@ const MADE_FIRST: [&str; 4] = ["lock", "keyspaces", "0.jnl", "version"];
 
 /// Mends what a crash left of the database in this folder, and opens it. What is cut off its journal is kept in the folder
 /// `keep_in`.
-pub fn open<T, E: From<fjall::Error>>(
+pub(super) fn open<T, E: From<fjall::Error>>(
     database: &Path,
     keep_in: &Path,
     open: impl FnOnce() -> Result<T, E>,
@@ -140,7 +140,7 @@ fn broken_from(journal: &[u8]) -> Option<usize> {
 }
 
 /// The length in bytes of the batches at the journal's start that are whole.
-pub fn whole_batches(journal: &[u8]) -> usize {
+pub(super) fn whole_batches(journal: &[u8]) -> usize {
     let mut rest = journal;
     while let Some(after) = after_batch(rest) {
         rest = after;
