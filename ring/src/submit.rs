@@ -35,6 +35,11 @@ impl Completion {
         cqueue::buffer_select(self.flags)
     }
 
+    /// The bytes that were received.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.buffer().map_or(0, |_| self.result.max(0) as u64)
+    }
+
     /// Whether the socket had more to give when this receive ended.
     pub(crate) fn more_to_read(&self) -> bool {
         cqueue::sock_nonempty(self.flags)

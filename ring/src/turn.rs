@@ -47,7 +47,7 @@ impl Ring {
     fn complete(&mut self, has_waited: bool, memory: &Rc<sys::Mapping>, handler: &mut impl Handler) {
         let completions = self.queues.take_completions();
         if has_waited {
-            self.pace.arrived(completions.len() as u32);
+            self.pace.arrived(completions.len() as u32, completions.iter().map(Completion::bytes).sum());
         }
         for completion in &completions {
             self.dispatch(completion, handler);
