@@ -3,6 +3,7 @@
 mod checkpoint;
 mod many;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.mutation.as_deref() == Some("list") {
         for mutation in Mutation::ALL {
-            println!("{}", mutation.name());
+            say(&format!("{}\n", mutation.name()));
         }
         return ExitCode::SUCCESS;
     }
@@ -100,15 +101,20 @@ fn one(plan: &Plan, arguments: &Arguments) -> ExitCode {
     }
     let trace = report.trace.as_ref().expect("asked for");
     if arguments.trace == Show::All {
-        print!("{}", trace.all());
+        say(&trace.all());
     }
     let Ok(verdict) = &report.verdict else {
-        print!("{}", complaint(plan, &report));
+        say(&complaint(plan, &report));
         return ExitCode::FAILURE;
     };
-    println!("seed {}: good. {verdict:?}", plan.seed);
-    println!("{} events in {} virtual ms", report.events, report.virtual_ms);
+    say(&format!("seed {}: good. {verdict:?}\n", plan.seed));
+    say(&format!("{} events in {} virtual ms\n", report.events, report.virtual_ms));
     ExitCode::SUCCESS
+}
+
+/// Prints this. A reader that has seen enough (`head`) is no mistake, so what it does not take is dropped.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// What is wrong, the command that replays it, and what happened to the message concerned: one screen.
