@@ -24,6 +24,22 @@ part() {
   plan[$name]=$*
 }
 
+# The parts that both comparisons have: every payload and number of connections as fast as answers come, rates that leave
+# the servers time, and the latency when there is little to do.
+common_parts() {
+  local connections
+  part echo 3 0 echo ROUNDS TIME WARM_UP
+  part rate-50000 3 0 echo ROUNDS TIME WARM_UP --rate 50000
+  part rate-200000 3 0 echo ROUNDS TIME WARM_UP --rate 200000
+  part latency 4 0 echo ROUNDS WARM_UP --milliseconds 1500 --rate 1000
+  for connections in 100 1000; do
+    part "matrix-$connections" 7 0 echo ROUNDS TIME WARM_UP --connections "$connections" --payload 20,128,1024,16384
+  done
+  part matrix-10000-small 7 0 echo ROUNDS TIME WARM_UP --connections 10000 --payload 20,128
+  part matrix-10000-large 8 0 echo ROUNDS TIME WARM_UP --connections 10000 --payload 1024,16384
+  part idle 1 0 idle --rounds 3
+}
+
 run_part() {
   local name=$1 given=("${servers[@]}")
   local arguments=${plan[$name]}

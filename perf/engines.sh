@@ -16,16 +16,10 @@ build
 for engine in ring monoio glommio fastwebsockets tungstenite; do
   servers+=(--server "$engine=$bin/echo-$engine")
 done
-part echo 3 0 echo ROUNDS TIME WARM_UP
+common_parts
 if command -v perf >/dev/null; then
   part profile 4 0 echo ROUNDS TIME WARM_UP --profile
 fi
-part matrix-100 6 0 echo ROUNDS TIME WARM_UP --connections 100 --payload 20,128,1024,16384
-part matrix-1000 7 0 echo ROUNDS TIME WARM_UP --connections 1000 --payload 20,128,1024,16384
-part matrix-10000-small 7 0 echo ROUNDS TIME WARM_UP --connections 10000 --payload 20,128
-part matrix-10000-large 8 0 echo ROUNDS TIME WARM_UP --connections 10000 --payload 1024,16384
-part latency 4 0 echo ROUNDS WARM_UP --milliseconds 1500 --rate 1000
 part answers 1 1 echo ROUNDS TIME WARM_UP --rate 50000 --answers 1,3
-part idle 1 0 idle --rounds 3
 part connects 2 - env NO_BUILD="${NO_BUILD:-}" PROFILE="$profile" perf/connects.sh
 compare "$@"

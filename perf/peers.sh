@@ -47,16 +47,10 @@ peer nbio nbio "$cache/nbio"
 notes=("bun $bun_version, socketify $socketify_version, $(sed -n 's/^\t\(github.com\S*\) \(\S*\)$/\1 \2/p' "$here/go/go.mod" | head -2 | paste -sd, -)" "${notes[@]}")
 [ "${1:-}" != --build ] || { printf '%s\n' "${notes[@]}"; exit 0; }
 
-part echo 3 0 echo ROUNDS TIME WARM_UP
+common_parts
 if command -v perf >/dev/null; then
   part profile 3 2 echo ROUNDS TIME WARM_UP --profile
 fi
-part matrix-100 7 0 echo ROUNDS TIME WARM_UP --connections 100 --payload 20,128,1024,16384
-part matrix-1000 7 0 echo ROUNDS TIME WARM_UP --connections 1000 --payload 20,128,1024,16384
-part matrix-10000-small 7 0 echo ROUNDS TIME WARM_UP --connections 10000 --payload 20,128
-part matrix-10000-large 8 0 echo ROUNDS TIME WARM_UP --connections 10000 --payload 1024,16384
 part broadcast 4 0 broadcast ROUNDS TIME WARM_UP --payload 128
 part broadcast-large 4 0 broadcast ROUNDS TIME WARM_UP --payload 1024
-part latency 4 0 echo ROUNDS WARM_UP --milliseconds 1500 --rate 1000
-part idle 1 0 idle --rounds 3
 compare "$@"
