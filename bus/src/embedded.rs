@@ -58,7 +58,8 @@ pub struct Config {
     /// The partitions of each topic, 1 to 1,024. Fixed when the log is created.
     pub partitions: u16,
     /// The bytes of one topic that may wait for acknowledgements, by default
-    /// [`petrel_protocol::limits::BUS_BACKLOG_BYTES_MAX`]. Beyond it, publishers are refused as full. Costs as much disk.
+    /// [`petrel_protocol::limits::BUS_BACKLOG_BYTES_MAX`]. Beyond it, publishers are refused as full. Takes up to four times
+    /// as much disk.
     pub backlog_bytes_max: u64,
 }
 

@@ -44,8 +44,9 @@ pub const PACK_BYTES_MAX: usize = 1 << 20;
 pub const BUS_QUEUE_PACKS_MAX: usize = 16_384;
 /// Bytes of those packs. Beyond: refused as full.
 pub const BUS_QUEUE_BYTES_MAX: usize = 16 << 20;
-/// Bytes of one topic that not all of its subscriptions have acknowledged, on the embedded log. Beyond: publishers are
-/// refused as full; nothing is ever evicted.
+/// Bytes of one topic that not all of its subscriptions have acknowledged, on the embedded log, 32 more for each pack.
+/// Beyond: publishers are refused as full; nothing is ever evicted. Takes up to four times as much disk, and 12 bytes of
+/// memory for each pack.
 pub const BUS_BACKLOG_BYTES_MAX: u64 = 1 << 30;
 /// Bytes of one partition that the embedded log keeps in memory for its readers. Beyond: they read from disk.
 pub const BUS_TAIL_BYTES_MAX: usize = 1 << 20;

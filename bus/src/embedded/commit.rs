@@ -19,6 +19,7 @@ use petrel_protocol::limits::{BUS_ACK_MS_MAX, BUS_ACK_MS_MIN, BUS_RETRY_MS};
 use petrel_protocol::topics::Topic;
 
 use super::backlog::Backlog;
+use super::frame::HEADER_BYTES;
 use super::metrics::METRICS;
 use super::partition::Partition;
 use super::queue::Group;
@@ -221,7 +222,7 @@ impl Committer {
             self.offsets.push(offset);
             partition.next += 1;
             partition.staged.push(pending.pack.clone());
-            partition.backlog.add(partition.next, bytes);
+            partition.backlog.add(partition.next, HEADER_BYTES as u64 + bytes);
             crate::metrics::METRICS.packs[topic].inc();
             crate::metrics::METRICS.bytes[topic].inc_by(bytes);
         }
