@@ -42,11 +42,12 @@ lag_p99_ms_max = 10_000.0
 lag_max_ms_max = 60_000.0
 TOML
 
-# Seconds since the start, resident KiB, descriptors, threads, KiB of data.
+# Seconds since the start, resident KiB, descriptors, threads, KiB of data. Files of the store's tables are not counted: they
+# become more with the data, and fjall keeps at most 900 of them open.
 sample() {
   local started=$SECONDS resident threads
   while read -r resident threads < <(awk '/^VmRSS/ { rss = $2 } /^Threads/ { print rss, $2 }' "/proc/$server/status" 2>/dev/null); do
-    echo "$((SECONDS - started)),$resident,$(find "/proc/$server/fd" -mindepth 1 2>/dev/null | wc -l),$threads,$(du -sk "$data" 2>/dev/null | cut -f1)"
+    echo "$((SECONDS - started)),$resident,$(find "/proc/$server/fd" -mindepth 1 ! -lname "$data/store/*" 2>/dev/null | wc -l),$threads,$(du -sk "$data" 2>/dev/null | cut -f1)"
     sleep "$every"
   done
 }
