@@ -63,6 +63,11 @@ pub(super) fn retry(work: &mut Work, phase: Phase, user: UserId, device: Device,
     if phase == Phase::Syncing && !work.sync.is_asked {
         ask(work, user, device, out);
     }
+    probe(work, out);
+}
+
+/// Asks whether the recalls that wait have come.
+fn probe(work: &mut Work, out: &mut Outputs) {
     if let Some(ping) = work.window.probe() {
         out.push(Output::Ping(ping));
     }
@@ -71,6 +76,8 @@ pub(super) fn retry(work: &mut Work, phase: Phase, user: UserId, device: Device,
 fn ask(work: &mut Work, user: UserId, device: Device, out: &mut Outputs) {
     if !work.window.has_room(limits::SYNC_ROWS_MAX) {
         work.sync.is_waiting = true;
+        // Recalls hold their room until a pong.
+        probe(work, out);
         return;
     }
     work.sync.is_waiting = false;

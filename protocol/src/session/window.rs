@@ -30,7 +30,7 @@ pub(super) enum Kind {
     Message,
     /// A message of the same user from another device: acks move the cursor and nobody is told.
     OtherDevice,
-    /// A recall. Clients do not acknowledge it; a later ack or pong shows that it came, for the connection keeps order.
+    /// A recall. Clients do not acknowledge it; the pong of a later ping shows that it came, for the connection keeps order.
     Recall,
     /// This session's own: it needs no ack.
     Own,
@@ -125,17 +125,8 @@ impl Window {
         let Some(i) = self.entries.iter().position(|e| is_ackable(&e.shown, msg_id)) else {
             return self.ack_recent(msg_id, status);
         };
-        // The connection keeps order, so whatever was pushed before this one has come too: recalls are never
-        // acknowledged by themselves.
-        for entry in self
-            .entries
-            .iter_mut()
-            .take(i)
-            .filter(|e| e.shown.kind == Kind::Recall && e.status < status::DELIVERED)
-        {
-            entry.status = status::DELIVERED;
-            self.unacked -= 1;
-        }
+        // It says nothing of the recalls before it, though the connection keeps order: the message may have come on an
+        // earlier connection, and be read now, before this one has brought anything.
         let entry = &mut self.entries[i];
         if entry.status >= status {
             return Acked::Known;

@@ -33,32 +33,43 @@ fn a_recall_is_published_and_its_place_told_to_the_one_who_asked() {
 }
 
 #[test]
-fn a_recall_that_was_shown_is_known_to_have_come_by_a_later_ack_or_a_pong() {
+fn a_recall_that_was_shown_is_known_to_have_come_by_a_pong() {
     let mut world = World::live();
-    let recall = |seq| {
-        Input::Delivery(What::Push(Push {
-            conversation: Some(ConversationId::of_users(ME, PEER).into()),
-            seq,
-            msg_id: 101,
-            from: PEER.0,
-            is_recall: true,
-            ..Default::default()
-        }))
-    };
     world.push(1);
     world.give(recall(2));
-    world.push(3);
-    world.ack(1, status::DELIVERED);
-    assert_eq!(world.flush()[0].delivered_seq, 1);
-    world.ack(3, status::DELIVERED);
-    assert_eq!(world.flush()[0].delivered_seq, 3);
-
-    world.give(recall(4));
     let seen = world.give(Input::Sweep);
     let [Seen::Other(Output::Ping(payload))] = &seen[..] else { panic!("{seen:?}") };
+    world.ack(1, status::DELIVERED);
+    assert_eq!(world.flush()[0].delivered_seq, 1);
     assert!(world.give(Input::Pong(b"else")).is_empty());
     assert!(matches!(&world.give(Input::Pong(payload))[..], [Seen::Other(Output::FlushReceiptsLater)]));
-    assert_eq!(world.flush()[0].delivered_seq, 4);
+    assert_eq!(world.flush()[0].delivered_seq, 2);
+}
+
+/// Found by seed 660659 of a million: a message came on one connection and its ack was lost; on the next one it was pushed
+/// again behind a recall, and read before either had come. The connection broke, and the device never had the recall.
+#[test]
+fn an_ack_of_a_message_that_came_before_says_nothing_of_a_recall() {
+    let mut world = World::live();
+    world.give(recall(1));
+    world.push(2);
+    world.ack(2, status::READ);
+    assert!(world.flush().iter().all(|receipt| receipt.delivered_seq == 0));
+    let seen = world.give(Input::Sweep);
+    let Some(Seen::Other(Output::Ping(probe))) = seen.first() else { panic!("{seen:?}") };
+    world.give(Input::Pong(probe));
+    assert_eq!(world.flush()[0].delivered_seq, 2);
+}
+
+fn recall(seq: u64) -> Input<'static> {
+    Input::Delivery(What::Push(Push {
+        conversation: Some(ConversationId::of_users(ME, PEER).into()),
+        seq,
+        msg_id: 101,
+        from: PEER.0,
+        is_recall: true,
+        ..Default::default()
+    }))
 }
 
 #[test]
