@@ -90,7 +90,8 @@ impl Sent {
             What::Postponed { is_certain, .. } => self.may_be_passed |= is_certain && !sends_one_by_one,
             What::Refused { may_exist, .. } => {
                 self.refused = Some(may_exist);
-                self.may_be_passed |= !sends_one_by_one;
+                // One of unknown outcome may still be on its way when the next is sent.
+                self.may_be_passed |= may_exist || !sends_one_by_one;
             }
             _ => unreachable!("no outcome of a send"),
         }
