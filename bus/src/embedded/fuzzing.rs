@@ -2,13 +2,16 @@
 //! that holds all that was synced; and what is written then survives the next start. And whatever bytes stand in a
 //! segment, they are no harm.
 
+#[path = "../../../fuzz/properties/folder.rs"]
+mod folder;
+
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
 use petrel_protocol::topics::{Subscription, Topic};
 
+use self::folder::Folder;
 use super::frame::{Frame, Frames, Kind, Mark};
 use super::store::Store;
 
@@ -21,7 +24,7 @@ pub fn check(bytes: &[u8]) {
     check_frames(bytes);
     let [synced, cut, kind, rest @ ..] = bytes else { return };
     let (sizes, noise) = rest.split_at(rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len()).min(24));
-    let folder = Folder::new();
+    let folder = Folder::new("segments");
     let synced = usize::from(*synced) % (sizes.len() + 1);
     let store = open(&folder.0, false);
     let mut durable = used(&folder.0).len();
@@ -117,25 +120,6 @@ fn used(dir: &Path) -> Vec<u8> {
     let (end, _) = frames.end();
     bytes.truncate(end);
     bytes
-}
-
-/// A folder in memory where there is one, which goes with this.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(base.join(format!("petrel-fuzz-segments-{}-{number}", std::process::id())))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]

@@ -178,13 +178,7 @@ impl Files {
         if *has_spare {
             return Ok(());
         }
-        // Under its name only when it is whole: a spare is always of full length.
-        let next = self.dir.join(UNFINISHED[0]);
-        let file = File::create(&next)?;
-        file.set_len(BUS_SEGMENT_BYTES)?;
-        file.sync_all()?;
-        fs::rename(next, self.spare())?;
-        self.sync()?;
+        self.make_whole(UNFINISHED[0], &self.spare(), |file| file.set_len(BUS_SEGMENT_BYTES))?;
         *has_spare = true;
         Ok(())
     }
@@ -217,11 +211,21 @@ impl Files {
 
     /// Makes a segment of these bytes, on disk when this returns: from then on it stands for all that its name says.
     pub(super) fn make(&self, name: Name, bytes: &[u8]) -> io::Result<File> {
-        let next = self.dir.join(UNFINISHED[1]);
+        self.make_whole(UNFINISHED[1], &self.path(name), |file| file.write_all_at(bytes, 0))
+    }
+
+    /// Makes a file that has its name only once it is whole, and on disk.
+    fn make_whole(
+        &self,
+        unfinished: &str,
+        path: &Path,
+        write: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<File> {
+        let next = self.dir.join(unfinished);
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&next)?;
-        file.write_all_at(bytes, 0)?;
+        write(&file)?;
         file.sync_all()?;
-        fs::rename(&next, self.path(name))?;
+        fs::rename(next, path)?;
         self.sync()?;
         Ok(file)
     }

@@ -29,9 +29,6 @@ use super::writer::{Marks, Writer};
 /// What the log needs of a disk that failed before it is used again.
 const PROBE_BYTES: usize = 64 << 10;
 
-/// Where the needed records of each partition are, by topic, then partition.
-pub(super) type Indexes = [Vec<Mutex<Index>>; Topic::ALL.len()];
-
 /// The log on disk.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -39,8 +36,8 @@ pub(super) struct Store {
     /// The log's own id, in each segment's head.
     pub(super) id: [u8; 16],
     partitions: u16,
-    /// An index is locked before `segments`.
-    indexes: Indexes,
+    /// Where the needed records of each partition are, by topic, then partition. An index is locked before `segments`.
+    indexes: [Vec<Mutex<Index>>; Topic::ALL.len()],
     segments: Mutex<Segments>,
     writer: Mutex<Writer>,
     sync_failed: AtomicBool,

@@ -1,11 +1,14 @@
 //! Whatever a power cut leaves of a journal behind what was synced, the database opens again, with a prefix of what was
 //! written that holds all that was synced; and what is written then survives the next start.
 
+#[path = "../../../../fuzz/properties/folder.rs"]
+mod folder;
+
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
 
+use self::folder::Folder;
 use super::recovery;
 use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -15,7 +18,7 @@ pub fn check(bytes: &[u8]) {
     check_whole_batches(bytes);
     let [synced, cut, kind, rest @ ..] = bytes else { return };
     let (sizes, noise) = rest.split_at(rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len()).min(24));
-    let folder = Folder::new();
+    let folder = Folder::new("torn");
     let original = folder.0.join("original");
     let database = Database::builder(&original).worker_threads(1).manual_journal_persist(true).open();
     let database = database.expect("a database");
@@ -109,24 +112,5 @@ fn copy_folder(from: &Path, to: &Path) {
         } else if entry.file_name() != "0.jnl" {
             fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
         }
-    }
-}
-
-/// A folder in memory where there is one, which goes with this.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        Self(base.join(format!("petrel-fuzz-torn-{}-{number}", std::process::id())))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
