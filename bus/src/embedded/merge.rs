@@ -9,6 +9,7 @@ use petrel_protocol::topics::Topic;
 
 use super::frame::{self, Frame, Frames, Kind};
 use super::index::Place;
+use super::recover::broken;
 use super::segment::{Name, Segment};
 use super::store::{Store, StoreError};
 
@@ -94,7 +95,10 @@ impl Store {
         let mut chain = Frame::new(Kind::Head, name.last, &self.id).write(0, &mut merged);
         for (key, segment) in run {
             let bytes = segment.read_all()?;
-            for (at, frame) in Frames::new(&bytes) {
+            let mut frames = Frames::new(&bytes);
+            let mut is_whole = false;
+            for (at, frame) in frames.by_ref() {
+                is_whole = frame.kind == Kind::End;
                 if frame.kind != Kind::Record {
                     continue;
                 }
@@ -108,6 +112,10 @@ impl Store {
                     moves.push(Move { topic, partition, offset, from, to });
                     chain = frame.write(chain, &mut merged);
                 }
+            }
+            // What stands behind damage is not seen here, and may be needed.
+            if !is_whole {
+                return Err(broken(segment.name, frames.end().0));
             }
         }
         Frame::new(Kind::End, 0, &[]).write(chain, &mut merged);
@@ -185,6 +193,22 @@ mod tests {
         drop(store);
         let store = Store::open(dir.path(), ID, 2, true).unwrap();
         check(&store, COUNT);
+    }
+
+    #[test]
+    fn a_damaged_segment_is_not_merged_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = written(dir.path());
+        let path = dir.path().join("0000000002");
+        let mut bytes = fs::read(&path).unwrap();
+        // Within a pack that nobody needs, with needed ones behind it.
+        bytes[PACK_BYTES] ^= 1;
+        // The same file, since the store has it open.
+        fs::write(&path, bytes).unwrap();
+        let error = store.tidy().unwrap_err().to_string();
+        assert!(error.contains("segment 0000000002 is broken"), "{error}");
+        assert!(path.exists());
+        check(&store, 0);
     }
 
     #[test]

@@ -154,6 +154,6 @@ impl Recovered {
     }
 }
 
-fn broken(name: Name, at: usize) -> StoreError {
+pub(super) fn broken(name: Name, at: usize) -> StoreError {
     StoreError::Damaged(format!("segment {name} is broken at byte {at}"))
 }
