@@ -7,7 +7,8 @@
 //!
 //! It reads fjall's journal of format 3 (`fjall::journal::entry`): batches of `1 count:u32 seqno:u64`, then `count` times
 //! `2 type:u8 compression:u8 keyspace:u64 key_length:u16 length:u32 stored_length:u32 key value` or `4 keyspace:u64`, then
-//! `3 xxh3(items):u64 "FJL" 3`; integers are little-endian.
+//! `3 xxh3(items):u64 "FJL" 3`; integers are little-endian. The checksum leaves out the seqno, of which fjall takes whatever
+//! is there and goes on counting from it: that it follows the last one is looked at here.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -16,6 +17,10 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8] = b"FJL\x03";
+/// From the top bit on, seqnos are fjall's own, and counting into it is a panic.
+const SEQNO_MAX: u64 = 1 << 62;
+/// Between two batches of a journal fjall takes numbers for tables that it writes and merges, by far fewer than these.
+const SEQNO_STEP_MAX: u64 = 1 << 32;
 /// What fjall makes before it writes the file `version`, which says that the database is there.
 const MADE_FIRST: [&str; 4] = ["lock", "keyspaces", "0.jnl", "version"];
 
@@ -139,21 +144,26 @@ fn broken_from(journal: &[u8]) -> Option<usize> {
     journal.get(whole).filter(|&&byte| byte != 0).map(|_| whole)
 }
 
-/// The length in bytes of the batches at the journal's start that are whole.
+/// The length in bytes of the batches at the journal's start that are whole, and each of which follows the one before it.
 pub(super) fn whole_batches(journal: &[u8]) -> usize {
     let mut rest = journal;
-    while let Some(after) = after_batch(rest) {
-        rest = after;
+    let mut last = None;
+    while let Some((seqno, after)) = after_batch(rest) {
+        if seqno > SEQNO_MAX || last.is_some_and(|last| seqno <= last || seqno - last > SEQNO_STEP_MAX) {
+            break;
+        }
+        (last, rest) = (Some(seqno), after);
     }
     journal.len() - rest.len()
 }
 
-/// What follows the batch at the start, where that is whole.
-fn after_batch(bytes: &[u8]) -> Option<&[u8]> {
+/// The seqno of the batch at the start and what follows it, where that batch is whole.
+fn after_batch(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (start, items) = bytes.split_at_checked(1 + 4 + 8)?;
     if start[0] != 1 {
         return None;
     }
+    let seqno = u64::from_le_bytes(start[5..].try_into().expect("8 bytes"));
     let mut rest = items;
     for _ in 0..u32::from_le_bytes(start[1..5].try_into().expect("4 bytes")) {
         rest = after_item(rest)?;
@@ -161,7 +171,7 @@ fn after_batch(bytes: &[u8]) -> Option<&[u8]> {
     let (end, after) = rest.split_at_checked(1 + 8 + MAGIC.len())?;
     let checksum = u64::from_le_bytes(end[1..9].try_into().expect("8 bytes"));
     let items = &items[..items.len() - rest.len()];
-    (end[0] == 3 && &end[9..] == MAGIC && xxh3_64(items) == checksum).then_some(after)
+    (end[0] == 3 && &end[9..] == MAGIC && xxh3_64(items) == checksum).then_some((seqno, after))
 }
 
 fn after_item(bytes: &[u8]) -> Option<&[u8]> {
