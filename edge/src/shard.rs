@@ -2,23 +2,24 @@
 //!
 //! The loop is completions → sessions → deliveries → timers → one submit. It never blocks but in the ring.
 
+mod outputs;
+mod timers;
+
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use petrel_bus::calls::{Link, PersistCall, Reply, RouterCall};
+use petrel_bus::calls::{Link, PersistCall, RouterCall};
 use petrel_protocol::calls::Delivery;
-use petrel_protocol::codes::{Code, close};
+use petrel_protocol::codes::close;
 use petrel_protocol::ids::Address;
 use petrel_protocol::limits;
-use petrel_protocol::packets::{BatchMsgIdsPush, MsgType, nack, response};
-use petrel_protocol::session::{Input, Outcome, Output, Outputs, Session, Shared};
+use petrel_protocol::session::{Input, Outcome, Outputs, Session, Shared};
 use petrel_protocol::time::Now;
 use petrel_protocol::token::Keys;
 use petrel_protocol::websocket::{self, Opcode};
-use petrel_ring::{Closed, Handler, Ring, SendError, SocketId};
+use petrel_ring::{Closed, Handler, Ring, SocketId};
 
 use crate::Incarnation;
 use crate::calls::Syncs;
@@ -29,14 +30,8 @@ use crate::metrics::Metrics;
 use crate::packs::{Owner, Packs};
 use crate::walk::Walk;
 
-/// How often receipts are flushed while some wait.
-const FLUSH_EVERY: Duration = Duration::from_millis(limits::RECEIPT_COALESCE_MS);
 /// A drain that is not done by then is cut.
 const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// Requests for ids that wait for the generator. Beyond: refused as overloaded.
-const WAITING_FOR_IDS_MAX: usize = 1_024;
-/// Fresh ids that are kept at hand.
-const SPARE_IDS: usize = 256;
 
 /// What a shard is made of; the loop is [`Shard::run`].
 pub(crate) struct Shard {
@@ -135,13 +130,6 @@ impl Shard {
         Ok(())
     }
 
-    fn next_timer(&self) -> Instant {
-        let walk = self.walk.due();
-        let flush = self.next_flush.unwrap_or(walk);
-        let drain = self.drain_until.map_or(walk, |_| Instant::now() + Duration::from_millis(10));
-        walk.min(flush).min(drain)
-    }
-
     fn is_done(&self, ring: &Ring) -> bool {
         self.drain_until.is_some_and(|until| ring.is_empty() || Instant::now() >= until)
     }
@@ -181,124 +169,6 @@ impl Shard {
         let Some(session) = connection.session() else { return };
         session.handle(self.now, input, &mut self.shared, &mut self.out);
         self.carry_out(ring, id);
-    }
-
-    /// Carries out what sessions want.
-    fn carry_out(&mut self, ring: &mut Ring, id: SocketId) {
-        if self.out.is_empty() {
-            return;
-        }
-        let mut actions = self.out.take();
-        for action in actions.drain(..) {
-            match action {
-                Output::Send(sent) => self.send(ring, id, self.out.bytes(&sent)),
-                Output::SendShared(packet) => {
-                    self.metrics.pushes.inc();
-                    let mut head = [0; 14];
-                    let len = websocket::encode_header(&mut head, None, Opcode::Binary, true, packet.len());
-                    let sent = ring.send_parts(id, &head[..len], &packet);
-                    self.sent(ring, id, sent);
-                }
-                Output::Ping(payload) => self.send_frame(ring, id, Opcode::Ping, &payload),
-                Output::Publish(conversation, mut event, ticket) => {
-                    self.metrics.sends.inc();
-                    event.origin = Some(self.address(id).into());
-                    self.packs.add(conversation, *event, (id, ticket));
-                }
-                Output::Receipt(conversation, receipt) => {
-                    if !self.packs.add_receipt(conversation, receipt) {
-                        self.metrics.receipts_dropped.inc();
-                    }
-                }
-                Output::FlushReceiptsLater => {
-                    self.flush_later.push(id);
-                    self.next_flush.get_or_insert(self.instant + FLUSH_EVERY);
-                }
-                Output::IdBatch => self.id_batch(ring, id),
-                Output::Close(code, reason) => self.close(ring, id, code, reason),
-                call @ (Output::Claim
-                | Output::Assert
-                | Output::Sync(_)
-                | Output::History(_)
-                | Output::Resolve(_)) => {
-                    self.call(id, call);
-                }
-            }
-        }
-        self.out.clear(actions);
-    }
-
-    fn send(&self, ring: &mut Ring, id: SocketId, packet: &[u8]) {
-        self.send_frame(ring, id, Opcode::Binary, packet);
-    }
-
-    fn send_frame(&self, ring: &mut Ring, id: SocketId, opcode: Opcode, payload: &[u8]) {
-        self.metrics.packets_out.inc();
-        let mut head = [0; 14];
-        let len = websocket::encode_header(&mut head, None, opcode, true, payload.len());
-        let sent = ring.send(id, &head[..len]).and_then(|()| ring.send(id, payload));
-        self.sent(ring, id, sent);
-    }
-
-    fn sent(&self, ring: &mut Ring, id: SocketId, sent: Result<(), SendError>) {
-        match sent {
-            Ok(()) | Err(SendError::Gone) => {}
-            Err(SendError::Full) => {
-                // The client does not read. What it misses is stored; it is synced when it is back.
-                self.metrics.slow_readers.inc();
-                Metrics::close(close::SLOW_READER);
-                ring.abort(id);
-            }
-        }
-    }
-
-    /// Answers with a batch of ids; where there are not as many just now, once there are.
-    fn id_batch(&mut self, ring: &mut Ring, id: SocketId) {
-        let mut msg_ids = Vec::with_capacity(limits::ID_BATCH);
-        if self.ids.take(self.now.wall_ms, limits::ID_BATCH, &mut msg_ids) {
-            let batch = response(MsgType::PushBatchMsgIds, &BatchMsgIdsPush { msg_ids });
-            return self.send(ring, id, &batch);
-        }
-        if self.waiting_for_ids.len() < WAITING_FOR_IDS_MAX {
-            return self.waiting_for_ids.push(id);
-        }
-        let text = "no message ids can be given out just now: ask again later";
-        let kind = MsgType::GetBatchMsgIds;
-        self.send(ring, id, &nack(Code::Overloaded, text, 1_000, kind, bytes::Bytes::new(), 0));
-    }
-
-    /// Sends a close frame and closes after it.
-    fn close(&mut self, ring: &mut Ring, id: SocketId, code: u16, reason: &str) {
-        Metrics::close(code);
-        self.send_frame(ring, id, Opcode::Close, &websocket::close_payload(code, reason));
-        self.end_session(id);
-        ring.close(id);
-    }
-
-    /// The session is over: its acks are published and its route removed. The slot waits for the ring's `closed`.
-    fn end_session(&mut self, id: SocketId) {
-        let address = self.address(id);
-        let Some(connection) =
-            self.connections.get_mut(id.slot as usize).filter(|c| c.generation == id.generation)
-        else {
-            return;
-        };
-        connection.decoder = websocket::Decoder::new();
-        let State::Open(mut session) = std::mem::replace(&mut connection.state, State::Closing) else {
-            return;
-        };
-        // Its outputs are receipts only; they are not mixed with those that are being carried out.
-        let mut out = Outputs::default();
-        session.end(&mut self.shared, &mut out);
-        for output in out.take() {
-            if let Output::Receipt(conversation, receipt) = output
-                && !self.packs.add_receipt(conversation, receipt)
-            {
-                self.metrics.receipts_dropped.inc();
-            }
-        }
-        self.router.call(RouterCall::Release(session.release(address), Reply::ignored()));
-        self.count_sessions(-1);
     }
 
     fn count_sessions(&mut self, change: i32) {
@@ -377,56 +247,6 @@ impl Shard {
         }
     }
 
-    /// Timers: handshakes that take too long, a part of the table, receipts.
-    fn timers(&mut self, ring: &mut Ring) {
-        let instant = self.instant;
-        if self.next_flush.is_some_and(|at| at <= instant) {
-            self.next_flush = None;
-            for id in std::mem::take(&mut self.flush_later) {
-                self.input(ring, id, Input::FlushReceipts);
-            }
-        }
-        if let Some(blocks) = self.walk.step(instant, self.connections.len()) {
-            self.sweep(ring, blocks);
-        }
-        if self.drain_until.is_some() && self.packs.len() == 0 {
-            for slot in 0..self.connections.len() as u32 {
-                let generation = self.connections[slot as usize].generation;
-                let id = SocketId { slot, generation };
-                if self.connections[slot as usize].session().is_some_and(|s| !s.is_busy()) {
-                    self.close(ring, id, close::GOING_AWAY, "this edge stops: reconnect");
-                } else if matches!(self.connections[slot as usize].state, State::Handshake(_)) {
-                    ring.abort(id);
-                }
-            }
-        }
-    }
-
-    fn sweep(&mut self, ring: &mut Ring, blocks: impl Iterator<Item = Range<usize>>) {
-        while let Some((id, started_ms)) = self.handshakes.front().copied() {
-            let is_slow = matches!(self.connection(id), Some(Connection { state: State::Handshake(_), .. }));
-            if is_slow && self.now.mono_ms < started_ms + limits::HANDSHAKE_MS_MAX {
-                break;
-            }
-            self.handshakes.pop_front();
-            if is_slow {
-                self.refuse_slow(ring, id);
-            }
-        }
-        for slot in blocks.flatten() {
-            let connection = &mut self.connections[slot];
-            let generation = connection.generation;
-            let Some(session) = connection.session() else { continue };
-            if session.is_due(self.now, &self.shared.config) {
-                self.input(ring, SocketId { slot: slot as u32, generation }, Input::Sweep);
-            }
-        }
-        for (code, count) in self.out.take_refusals() {
-            Metrics::nacks(code as i32, count);
-        }
-        self.metrics.unstored.set(self.shared.unstored as i64);
-    }
-
     pub(crate) fn connections(&mut self) -> &mut Vec<Connection> {
         &mut self.connections
     }
@@ -489,13 +309,6 @@ impl Shard {
             self.close(ring, id, code, "");
         } else if let Err(fault) = fed {
             self.close(ring, id, fault.close_code(), fault.text());
-        }
-    }
-
-    fn refill_ids(&mut self) {
-        let missing = SPARE_IDS.saturating_sub(self.shared.spare_ids.len());
-        if missing > SPARE_IDS / 2 {
-            self.ids.take(self.now.wall_ms, missing, &mut self.shared.spare_ids);
         }
     }
 }
