@@ -89,6 +89,9 @@ pub const SESSION_RESOLVING_MAX: usize = 16;
 pub const SESSION_HELD_MAX: usize = 64;
 /// A session's own messages whose highest status is remembered.
 pub const SESSION_STATUSES: usize = 32;
+/// What a session told and acknowledged lately is remembered for this long after its last use, at least. Judges of what a
+/// client sees ask for 2 s: what the client gets is late by different times, and it has only its own clock.
+pub const SESSION_MEMORY_MS: u64 = 8_000;
 /// Messages that a session acknowledged lately, kept so that a read receipt needs no look-up.
 pub const SESSION_RECENT_ACKS: usize = 64;
 /// Syncs of one shard that persist is asked for at a time. Beyond: they wait in the shard, one for each session at most, so

@@ -349,7 +349,7 @@ impl Session {
                 shared.unstored -= std::mem::take(&mut work.unstored);
             }
             // The latest statuses and acks stay for a while after the last use.
-            if work.is_idle() && quarters_now.wrapping_sub(work.used_at) > 8 {
+            if work.is_idle() && unused_ms > limits::SESSION_MEMORY_MS {
                 self.work = None;
             }
         }

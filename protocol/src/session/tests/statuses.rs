@@ -25,6 +25,24 @@ fn repetitions_do_not_push_out_what_was_told_lately() {
 }
 
 #[test]
+fn what_was_told_is_remembered_for_longer_than_it_may_take_to_arrive() {
+    let mut world = World::live();
+    let seen = world.send(1);
+    let (event, ticket) = published(&seen);
+    let Some(Body::Send(send)) = &event.body else { panic!("{event:?}") };
+    let msg_id = send.msg_id;
+    world.give(Input::Published(ticket, Outcome::Accepted));
+    own(&mut world, 1, msg_id, true);
+    assert_eq!(statuses(&status_of(&mut world, msg_id, status::READ)), [status::READ]);
+    world.now.mono_ms += limits::SESSION_MEMORY_MS;
+    world.give(Input::Sweep);
+    assert!(status_of(&mut world, msg_id, status::DELIVERED).is_empty(), "a lower one late is not told");
+    world.now.mono_ms += limits::SESSION_MEMORY_MS + 250;
+    world.give(Input::Sweep);
+    assert!(world.session.work.is_none(), "nothing is remembered for ever");
+}
+
+#[test]
 fn statuses_only_rise_even_when_delivery_is_faster_than_the_receipt() {
     let mut world = World::live();
     let seen = world.send(1);
