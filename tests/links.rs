@@ -11,7 +11,7 @@ use harness::{Client, PATIENCE};
 use petrel_bus::Bus;
 use petrel_bus::calls::{EdgeCall, Link, PersistCall, Reply, RouterCall};
 use petrel_bus::grpc::{Discovery, Pool, Remote, Server, Services};
-use petrel_edge::Edge;
+use petrel_edge::{Conflict, Edge};
 use petrel_persist::{Persist, StoreConfig};
 use petrel_protocol::calls::{Announce, ServiceKind};
 use petrel_protocol::ids::Device;
@@ -213,11 +213,11 @@ fn of_two_edges_with_one_id_the_earlier_is_told_to_end() {
     // A later one, by the wall's clock.
     std::thread::sleep(Duration::from_millis(5));
     let again = world.edge(1, 2);
-    until("the earlier one knows", || one.edge.is_replaced());
-    assert!(!again.edge.is_replaced());
+    until("the earlier one knows", || one.edge.conflict() == Some(Conflict::Id { edge: 1 }));
+    assert!(again.edge.conflict().is_none());
     let other = world.edge(2, 3);
     let (mut alice, mut bob) = (world.client(&again, 1), world.client(&other, 2));
     exchange(&mut alice, &mut bob, "the later one serves");
-    assert!(!again.edge.is_replaced());
+    assert!(again.edge.conflict().is_none());
     world.stop(vec![one, again, other]);
 }

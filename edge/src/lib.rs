@@ -16,7 +16,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -76,9 +76,33 @@ pub enum StartError {
     /// The router refused this edge's lease.
     #[error("the router does not take this edge's lease: is another edge running with the same id?")]
     Lease,
+    /// It may not run beside another edge.
+    #[error("{0}")]
+    Conflict(Conflict),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+}
+
+/// Why an edge may not run beside another one. The text says what to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// A later one has the same id. Taking a new epoch would only replace that one in turn.
+    #[error("another edge runs with the id {edge}: give each edge an `id` of its own")]
+    Id {
+        /// That id.
+        edge: u16,
+    },
+    /// An earlier one generates message ids as the same worker: ids would be given out twice.
+    #[error(
+        "edge {other} generates message ids as worker {worker} too: give each edge a `worker` of its own"
+    )]
+    Worker {
+        /// That worker.
+        worker: u16,
+        /// The id of the earlier one.
+        other: u32,
+    },
 }
 
 /// This edge's incarnation: its id and its present epoch.
@@ -118,7 +142,8 @@ struct Inner {
     calls: String,
     sessions_max: u32,
     is_draining: AtomicBool,
-    is_replaced: AtomicBool,
+    worker: u16,
+    conflict: OnceLock<Conflict>,
 }
 
 impl Edge {
@@ -156,12 +181,11 @@ impl Edge {
             calls: config.calls.clone(),
             sessions_max: config.ring.sockets * u32::from(config.shards),
             is_draining: AtomicBool::new(false),
-            is_replaced: AtomicBool::new(false),
+            worker: config.worker,
+            conflict: OnceLock::new(),
         });
         attach(config.edge, Arc::new(EdgeService(Arc::clone(&inner))));
-        if !inner.first_lease() {
-            return Err(StartError::Lease);
-        }
+        inner.first_lease()?;
         let mut edge = Self { inner, threads: Vec::new(), addr };
         let (ready, is_ready) = mpsc::channel();
         for (number, inbox) in (0..).zip(inboxes) {
@@ -198,9 +222,9 @@ impl Edge {
         &self.inner.url
     }
 
-    /// Whether a later edge has the same id. Its sessions get no pushes any more: drain it.
-    pub fn is_replaced(&self) -> bool {
-        self.inner.is_replaced.load(Ordering::Acquire)
+    /// Why this edge may not go on, if so. Its sessions get no pushes any more: drain it.
+    pub fn conflict(&self) -> Option<Conflict> {
+        self.inner.conflict.get().copied()
     }
 
     /// What is to be called with new token keys: whoever connects from then on is judged by them. Sessions stay.
@@ -302,17 +326,28 @@ impl Inner {
             sessions: self.inboxes.iter().map(|i| i.sessions.load(Ordering::Relaxed)).sum(),
             sessions_max: self.sessions_max,
             is_draining: self.is_draining.load(Ordering::Acquire),
+            worker: Some(self.worker.into()),
         };
         self.router.call(RouterCall::Lease(lease, reply));
     }
 
-    fn first_lease(&self) -> bool {
+    fn first_lease(&self) -> Result<(), StartError> {
         let (tell, told) = mpsc::channel();
         self.lease(Reply::new(move |answer| {
             // The receiver is this function.
             let _ = tell.send(answer);
         }));
-        matches!(told.recv(), Ok(Ok(LeaseReply { holds: true, .. })))
+        match told.recv() {
+            Ok(Ok(LeaseReply { holds: true, .. })) => Ok(()),
+            Ok(Ok(answer)) => Err(self.conflict_of(&answer).map_or(StartError::Lease, StartError::Conflict)),
+            _ => Err(StartError::Lease),
+        }
+    }
+
+    fn conflict_of(&self, answer: &LeaseReply) -> Option<Conflict> {
+        let of_worker = answer.worker_of.map(|other| Conflict::Worker { worker: self.worker, other });
+        let of_id = answer.is_replaced.then_some(Conflict::Id { edge: self.incarnation.edge });
+        of_worker.or(of_id)
     }
 
     /// Renews the lease, and moves the id generator's mark when that is due, until the edge stops.
@@ -333,7 +368,10 @@ impl Inner {
                         if answer.holds || inner.incarnation.epoch() != epoch {
                             return;
                         }
-                        if answer.is_replaced { inner.replaced() } else { inner.take_new_epoch() }
+                        match inner.conflict_of(&answer) {
+                            Some(conflict) => inner.give_way(conflict),
+                            None => Self::take_new_epoch(&inner),
+                        }
                     }));
                 }
             }
@@ -351,23 +389,24 @@ impl Inner {
         }
     }
 
-    /// A later incarnation has this edge's id. Taking a new epoch would only replace that one in turn.
-    fn replaced(&self) {
-        if !self.is_replaced.swap(true, Ordering::AcqRel) {
-            tracing::error!(
-                "another edge runs with the id {}: this one ends; give each edge an id of its own",
-                self.incarnation.edge
-            );
+    fn give_way(&self, conflict: Conflict) {
+        if self.conflict.set(conflict).is_ok() {
+            tracing::error!("this edge ends: {conflict}");
         }
     }
 
     /// The epoch was revoked: what was pushed meanwhile may be lost, so every session claims again and is synced.
-    fn take_new_epoch(&self) {
-        let epoch = wall_ms().max(self.incarnation.epoch() + 1);
-        self.incarnation.epoch.store(epoch, Ordering::Release);
+    fn take_new_epoch(inner: &Arc<Self>) {
+        let epoch = wall_ms().max(inner.incarnation.epoch() + 1);
+        inner.incarnation.epoch.store(epoch, Ordering::Release);
         tracing::warn!("the lease ran out: new epoch {epoch}, all sessions claim their routes again");
-        self.lease(Reply::ignored());
-        for inbox in &self.inboxes {
+        let told = Arc::clone(inner);
+        inner.lease(Reply::new(move |answer: Result<LeaseReply, _>| {
+            if let Some(conflict) = answer.ok().and_then(|answer| told.conflict_of(&answer)) {
+                told.give_way(conflict);
+            }
+        }));
+        for inbox in &inner.inboxes {
             inbox.tell(Told::ClaimAgain);
         }
     }

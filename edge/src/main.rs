@@ -79,22 +79,16 @@ fn serve(config: Config, daemon: &Daemon) -> Result<(), String> {
     daemon.reread_keys(keys_file, edge.on_new_keys());
     tracing::info!("clients connect at {}", edge.url());
     daemon.serve(|| {
-        if edge.is_replaced() {
+        if edge.conflict().is_some() {
             daemon.stop();
         }
         edge.is_turning()
     });
-    let is_replaced = edge.is_replaced();
+    let conflict = edge.conflict();
     edge.drain();
     daemon.block_on(server.stop());
     bus.close();
-    if is_replaced {
-        return Err(format!(
-            "another edge runs with the id {}: give each edge an `id` of its own",
-            config.id
-        ));
-    }
-    Ok(())
+    conflict.map_or(Ok(()), |conflict| Err(conflict.to_string()))
 }
 
 impl Config {
@@ -164,10 +158,15 @@ impl Starting {
                 (_, Some(Err(e))) => {
                     return Err(format!("cannot serve calls: {e}; check the limits on descriptors"));
                 }
-                // Its Redis may be away: the log of the router says so.
-                (Err(StartError::Lease), _) => {
+                (Err(e @ (StartError::Lease | StartError::Conflict(_))), _) => {
+                    let why = match e {
+                        // That one may be about to end: its lease lives on for a while.
+                        StartError::Conflict(conflict) => conflict.to_string(),
+                        // Its Redis may be away: the log of the router says so.
+                        _ => "no router takes this edge's lease yet".to_owned(),
+                    };
                     let wait = async { tokio::time::sleep(again).await };
-                    let waited = daemon.wait_for("lease", "no router takes this edge's lease yet", wait);
+                    let waited = daemon.wait_for("lease", &why, wait);
                     if waited.is_none() {
                         return Ok(None);
                     }

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) kicks: IntCounterVec,
     pub(crate) routes: IntGauge,
     pub(crate) lease_age_ms: IntGaugeVec,
+    pub(crate) leases_refused: IntCounterVec,
     pub(crate) revoked_epochs: IntCounter,
     pub(crate) requests: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
@@ -92,6 +93,11 @@ impl Metrics {
                 &["edge"]
             )
             .expect("named once"),
+            leases_refused: counters(
+                "petrel_router_leases_refused_total",
+                "Leases that edges asked for in vain: the epoch is over, another edge has the id, or has the worker number",
+                &["reason"],
+            ),
             revoked_epochs: counter(
                 "petrel_router_revoked_epochs_total",
                 "Edges that did not answer in time",

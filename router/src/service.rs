@@ -9,10 +9,11 @@ use petrel_protocol::calls::{
     claim_reply::Outcome, delivery::What,
 };
 use petrel_protocol::codes::Code;
-use petrel_protocol::fanout::Route;
+use petrel_protocol::fanout::{Incarnation, Route};
 use petrel_protocol::ids::{Address, Device, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::map::Map;
+use petrel_protocol::time::Now;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
@@ -233,7 +234,28 @@ impl Directory {
         };
         let is_replaced = renewal == Renewal::Over && self.routes.leases(now).iter().any(is_later);
         let holds = self.holds(lease, renewal, is_replaced);
-        Ok(LeaseReply { holds, is_replaced, services: self.routes.services(now) })
+        let worker_of = if holds { self.give_way(now, lease).await? } else { None };
+        let holds = holds && worker_of.is_none();
+        Ok(LeaseReply { holds, is_replaced, worker_of, services: self.routes.services(now) })
+    }
+
+    /// Ends this lease where an earlier one is of an edge that generates message ids as the same worker; the id of that
+    /// edge. Looked at once both have theirs, so that of two that come at once one gives way. It asks again and again, and
+    /// says in its own log what to do.
+    async fn give_way(&self, now: Now, lease: &Lease) -> Result<Option<u32>, CallError> {
+        let Ok(edge) = u16::try_from(lease.edge) else { return Ok(None) };
+        let incarnation = Incarnation { edge, epoch: lease.epoch };
+        let order = |of: Incarnation| (of.epoch, of.edge);
+        let is_rival = |held: &Held| {
+            held.incarnation.edge != edge
+                && lease.worker.is_some()
+                && held.worker == lease.worker
+                && order(held.incarnation) < order(incarnation)
+        };
+        let Some(rival) = self.routes.leases(now).into_iter().find(is_rival) else { return Ok(None) };
+        self.routes.revoke(incarnation).await.map_err(|_| CallError::Unavailable)?;
+        METRICS.leases_refused.with_label_values(&["worker"]).inc();
+        Ok(Some(rival.incarnation.edge.into()))
     }
 
     fn holds(&self, lease: &Lease, renewal: Renewal, is_replaced: bool) -> bool {
@@ -251,6 +273,7 @@ impl Directory {
                 true
             }
             Renewal::Over if is_replaced => {
+                METRICS.leases_refused.with_label_values(&["replaced"]).inc();
                 tracing::error!(
                     "two edges run with the id {}: the earlier one, at {}, is told to end; give each an id of its own",
                     lease.edge,
@@ -259,6 +282,7 @@ impl Directory {
                 false
             }
             Renewal::Over => {
+                METRICS.leases_refused.with_label_values(&["over"]).inc();
                 tracing::warn!(
                     "edge {}: epoch {} is over; it has to take a new one",
                     lease.edge,

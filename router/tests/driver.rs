@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
 use petrel_bus::Publisher;
-use petrel_protocol::calls::{Delivery, delivery::What};
+use petrel_protocol::calls::{Delivery, Lease, delivery::What};
 use petrel_protocol::codes::Code;
 use petrel_protocol::events::{Message, Receipt, ReceiptPack, Status, Stored, StoredPack, stored::Body};
 use petrel_protocol::ids::{Address, ConversationId, Device, UserId};
@@ -213,4 +213,21 @@ fn claims_without_a_lease_or_without_sense_are_refused() {
     world.edge(1, 10, 0);
     assert_eq!(world.claim(UserId(0), Device::Web, address(1, 10, 1)), Err(CallError::Unavailable));
     assert!(world.claim(ANNA, Device::Web, address(1, 10, 1)).is_ok());
+}
+
+#[test]
+fn of_two_edges_that_are_one_worker_the_later_one_gives_way() {
+    let world = World::new();
+    let ask = |edge, epoch, worker| {
+        let reply = world.lease_reply(Lease { worker, ..lease(edge, epoch, 0) }).unwrap();
+        (reply.holds, reply.worker_of)
+    };
+    assert_eq!(ask(2, 20, Some(7)), (true, None));
+    assert_eq!(ask(3, 21, Some(8)), (true, None));
+    assert_eq!(ask(1, 22, Some(7)), (false, Some(2)), "the later one, whatever its id");
+    assert_eq!(ask(2, 20, Some(7)), (true, None), "the earlier one goes on");
+    assert_eq!(ask(2, 23, Some(7)), (true, None), "a restart of it, too");
+    assert_eq!(ask(4, 24, None), (true, None), "one that does not say");
+    assert_eq!(ask(2, 25, Some(9)), (true, None));
+    assert_eq!(ask(1, 26, Some(7)), (true, None), "it is free again");
 }

@@ -14,17 +14,6 @@ fn away(to: &str) -> Link {
     link
 }
 
-/// It is alive, not ready, and says that it waits for `part`, in words that have all of `words`.
-fn waits(process: &mut Process, part: &str, words: &[&str]) {
-    until(&format!("it waits for {part} and says {words:?}"), || {
-        assert!(!process.has_ended(), "it waits: {}", process.log());
-        let Some((is_ready, waits_for)) = process.readiness() else { return false };
-        let why = waits_for[part].as_str().unwrap_or_default();
-        !is_ready && words.iter().all(|word| why.contains(word))
-    });
-    assert!(process.is_alive());
-}
-
 #[test]
 fn servers_that_are_absent_at_the_start_are_named_and_waited_for() {
     let stack = Stack::new();
@@ -44,11 +33,11 @@ fn servers_that_are_absent_at_the_start_are_named_and_waited_for() {
     let mut persist_without_pulsar = stack.persist(2, &pulsar);
     let mut edge_without_redis = stack.edge(1, &[]);
 
-    waits(&mut router_without_redis, "routes", &["Redis"]);
-    waits(&mut router_without_pulsar, "pulsar", &[&admin.addr().to_string(), "start"]);
-    waits(&mut persist_without_cassandra, "cassandra", &[&cassandra.addr().to_string(), "start"]);
-    waits(&mut persist_without_pulsar, "pulsar", &[&admin.addr().to_string(), "start"]);
-    waits(&mut edge_without_redis, "lease", &["no router"]);
+    router_without_redis.until_it_waits("routes", &["Redis"]);
+    router_without_pulsar.until_it_waits("pulsar", &[&admin.addr().to_string(), "start"]);
+    persist_without_cassandra.until_it_waits("cassandra", &[&cassandra.addr().to_string(), "start"]);
+    persist_without_pulsar.until_it_waits("pulsar", &[&admin.addr().to_string(), "start"]);
+    edge_without_redis.until_it_waits("lease", &["no router"]);
     // They try again, with pauses.
     let tried = [&redis, &cassandra, &admin];
     until("each is tried again", || tried.iter().all(|link| link.attempts() >= 4));

@@ -48,6 +48,17 @@ impl Process {
         });
     }
 
+    /// Waits until it is alive, not ready, and says that it waits for `part`, in words that have all of `words`.
+    pub(crate) fn until_it_waits(&mut self, part: &str, words: &[&str]) {
+        until(&format!("{} waits for {part} and says {words:?}", self.name), || {
+            assert!(!self.has_ended(), "it waits: {}", self.log());
+            let Some((is_ready, waits_for)) = self.readiness() else { return false };
+            let why = waits_for[part].as_str().unwrap_or_default();
+            !is_ready && words.iter().all(|word| why.contains(word))
+        });
+        assert!(self.is_alive());
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         http(&self.health, "GET", "/healthz", "", "").is_some_and(|(status, _)| status == 200)
     }

@@ -48,3 +48,17 @@ fn an_edge_restarted_under_its_id_owns_no_route_of_its_former_life() {
     while bob.until_push().content != "once more" {}
     drop(talks);
 }
+
+#[test]
+fn an_edge_that_would_give_out_the_message_ids_of_another_waits_until_that_one_has_ended() {
+    let stack = Stack::new();
+    let mut all = [stack.persist(1, &[]), stack.router(1, &[]), stack.edge(1, &[])];
+    all.iter_mut().for_each(Process::until_ready);
+    let [_persist, router, edge1] = all;
+    let mut edge2 = stack.edge(2, &[("--worker", "1")]);
+    edge2.until_it_waits("lease", &["edge 1", "worker 1", "`worker` of its own"]);
+    assert!(router.metric("petrel_router_leases_refused_total") > 0.0);
+    edge1.kill();
+    edge2.until_ready();
+    drop(stack.client(2, 1, Device::Web));
+}

@@ -134,7 +134,12 @@ fn every_kind_of_call_to_router_and_edge_travels_whole() {
         }
         RouterCall::Lease(lease, reply) => {
             let at = ServiceAt { kind: ServiceKind::Persist.into(), id: 7, calls: lease.calls };
-            reply.send(Ok(LeaseReply { holds: lease.epoch == 2, services: vec![at], is_replaced: true }));
+            reply.send(Ok(LeaseReply {
+                holds: lease.epoch == 2,
+                services: vec![at],
+                is_replaced: true,
+                worker_of: Some(7),
+            }));
         }
         RouterCall::Announce(announce, reply) => {
             assert_eq!((announce.id, &*announce.calls), (7, "here:1"));
@@ -158,7 +163,10 @@ fn every_kind_of_call_to_router_and_edge_travels_whole() {
         let lease = Lease { epoch, calls: "here:1".to_owned(), ..Lease::default() };
         let at = ServiceAt { kind: ServiceKind::Persist.into(), id: 7, calls: "here:1".to_owned() };
         let answer = ask(&runtime, &remote, |reply| RouterCall::Lease(lease, reply));
-        assert_eq!(answer, Ok(LeaseReply { holds, services: vec![at], is_replaced: true }));
+        assert_eq!(
+            answer,
+            Ok(LeaseReply { holds, services: vec![at], is_replaced: true, worker_of: Some(7) })
+        );
     }
     let announce = Announce { kind: ServiceKind::Persist.into(), id: 7, calls: "here:1".to_owned() };
     assert_eq!(ask(&runtime, &remote, |reply| RouterCall::Announce(announce, reply)), Ok(()));

@@ -35,6 +35,8 @@ pub struct Held {
     pub sessions_max: u32,
     /// It is about to stop.
     pub is_draining: bool,
+    /// The worker as which it generates message ids, where it says so.
+    pub worker: Option<u32>,
     /// host:port of its gRPC; empty where all is one process.
     pub calls: String,
     /// Since the last renewal.
@@ -64,6 +66,7 @@ struct Place {
     sessions: u32,
     sessions_max: u32,
     is_draining: bool,
+    worker: Option<u32>,
     calls: String,
     renewed_ms: u64,
     is_over: bool,
@@ -103,6 +106,7 @@ impl Leases {
             sessions: 0,
             sessions_max: 0,
             is_draining: false,
+            worker: None,
             calls: String::new(),
             renewed_ms: 0,
             is_over: false,
@@ -173,6 +177,7 @@ impl Leases {
             sessions: p.sessions,
             sessions_max: p.sessions_max,
             is_draining: p.is_draining,
+            worker: p.worker,
             calls: p.calls.clone(),
             age_ms: now.mono_ms.saturating_sub(p.renewed_ms),
         })
@@ -206,6 +211,7 @@ impl Place {
         self.sessions = lease.sessions;
         self.sessions_max = lease.sessions_max;
         self.is_draining = lease.is_draining;
+        self.worker = lease.worker;
         self.renewed_ms = now.mono_ms;
     }
 }

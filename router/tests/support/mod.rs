@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use petrel_bus::Bus;
 use petrel_bus::calls::{CallError, EdgeCall, Link, PersistCall, Reply, RouterCall, Service};
-use petrel_protocol::calls::{Account, Claim, ClaimReply, DeliverBatch, DeliverReply, Delivery, Lease};
+use petrel_protocol::calls::{
+    Account, Claim, ClaimReply, DeliverBatch, DeliverReply, Delivery, Lease, LeaseReply,
+};
 use petrel_protocol::ids::{Address, Device, UserId};
 use petrel_protocol::token::Keys;
 use petrel_router::{Config, PasswordCost, Router};
@@ -69,7 +71,11 @@ impl World {
     }
 
     pub(crate) fn lease(&self, lease: Lease) -> Result<bool, CallError> {
-        self.call(|reply| RouterCall::Lease(lease, reply)).map(|reply| reply.holds)
+        self.lease_reply(lease).map(|reply| reply.holds)
+    }
+
+    pub(crate) fn lease_reply(&self, lease: Lease) -> Result<LeaseReply, CallError> {
+        self.call(|reply| RouterCall::Lease(lease, reply))
     }
 
     pub(crate) fn claim(

@@ -55,14 +55,15 @@ pub(super) fn service_field(kind: i32, id: u32) -> String {
 
 /// What follows epoch, time, state and server in a lease's value.
 pub(super) fn lease_rest(lease: &Lease) -> String {
-    let Lease { sessions, sessions_max, is_draining, calls, url, .. } = lease;
-    format!("{sessions}|{sessions_max}|{}|{calls}|{url}", u8::from(*is_draining))
+    let Lease { sessions, sessions_max, is_draining, worker, calls, url, .. } = lease;
+    let worker = worker.map_or_else(String::new, |worker| worker.to_string());
+    format!("{sessions}|{sessions_max}|{}|{worker}|{calls}|{url}", u8::from(*is_draining))
 }
 
 /// A lease's value, judged at the server's time; none where it is over.
 pub(super) fn read_lease(field: &str, value: &str, now_ms: u64) -> Option<Held> {
     let edge = field.strip_prefix("edge:")?.parse().ok()?;
-    let mut parts = value.splitn(9, '|');
+    let mut parts = value.splitn(10, '|');
     let epoch = parts.next()?.parse().ok()?;
     let renewed_ms: u64 = parts.next()?.parse().ok()?;
     let is_live = parts.next()? == "live" && now_ms < renewed_ms.saturating_add(limits::LEASE_MS);
@@ -72,6 +73,7 @@ pub(super) fn read_lease(field: &str, value: &str, now_ms: u64) -> Option<Held> 
         sessions: parts.next()?.parse().ok()?,
         sessions_max: parts.next()?.parse().ok()?,
         is_draining: parts.next()? == "1",
+        worker: parts.next()?.parse().ok(),
         calls: parts.next()?.to_owned(),
         url: parts.next()?.to_owned(),
         age_ms: now_ms.saturating_sub(renewed_ms),
@@ -125,6 +127,7 @@ mod tests {
             sessions: 5,
             sessions_max: 9,
             is_draining: true,
+            worker: Some(8),
             ..Lease::default()
         };
         let value = format!("77|1000|live|abc|{}", lease_rest(&lease));
@@ -132,6 +135,7 @@ mod tests {
         assert_eq!(held.incarnation, Incarnation { edge: 12, epoch: 77 });
         assert_eq!((held.url.as_str(), held.calls.as_str(), held.age_ms), ("wss://a/b|c", "h:1", 500));
         assert!(held.is_draining);
+        assert_eq!(held.worker, Some(8));
         assert_eq!(read_lease("edge:12", &value, 1_000 + limits::LEASE_MS), None);
         assert_eq!(read_lease("edge:12", &value.replace("live", "over"), 1_500), None);
     }
@@ -145,7 +149,7 @@ mod tests {
         }
         assert_eq!(read_service("service:1", "1|x", 0), None);
         let never = u64::MAX;
-        assert!(read_lease("edge:1", &format!("1|{never}|live|s|0|9|0|c|u"), 0).is_some());
+        assert!(read_lease("edge:1", &format!("1|{never}|live|s|0|9|0||c|u"), 0).is_some());
         assert!(read_service("service:1:1", &format!("{never}|c"), 0).is_some());
     }
 }
