@@ -126,5 +126,6 @@ finds! {
     a_refused_and_delivered_message_is_found: RefuseAndDeliver, "" => RefusedDelivered;
     a_hidden_recall_is_found: HideRecalls, "recall_share = 0.2" => RecallLost;
     a_packet_without_sense_is_found: Babble, "" => Nonsense;
+    a_refusal_for_now_that_does_not_say_until_when_is_found: OverloadForEver, "" => Nonsense;
     an_invented_message_is_found: Invent, "" => Stranger;
 }

@@ -74,8 +74,13 @@ impl Inner {
             Output::Sent(id, attempt) => self.sent(at, &id, attempt),
             Output::Accepted { id, msg_id } => self.accepted(d, at, &id, msg_id, next),
             Output::Refused { id, refusal, may_exist } => self.refused(d, at, &id, &refusal, may_exist),
-            Output::Postponed { id, code, .. } => {
+            Output::Postponed { id, code, retry_after_ms } => {
                 self.refusal(at, code);
+                // A drain says it in its own packet.
+                if retry_after_ms == 0 && code != Code::Draining as i32 {
+                    let detail = format!("refused for now ({code}) without a time after which to try again");
+                    self.fault(d, at, FaultKind::Nonsense, Some(&id), detail);
+                }
                 if code == Code::OutcomeUnknown as i32
                     && let Some(sent) = self.own(&id)
                 {

@@ -55,6 +55,8 @@ pub(crate) enum Mischief {
     PushLate,
     /// Refuses every third attempt for now.
     Overload,
+    /// The same, and does not say when to try again.
+    OverloadForEver,
     /// Drops all connections every 200 messages, after storing and before answering.
     Crash,
 }
@@ -269,8 +271,10 @@ impl World {
 
     fn send_request(&mut self, send: C2cSendReq) {
         self.attempts += 1;
-        if self.mischief == Mischief::Overload && self.attempts.is_multiple_of(3) {
-            return self.nack(&send, Code::Overloaded, 20);
+        for (mischief, retry_after_ms) in [(Mischief::Overload, 20), (Mischief::OverloadForEver, 0)] {
+            if self.mischief == mischief && self.attempts.is_multiple_of(3) {
+                return self.nack(&send, Code::Overloaded, retry_after_ms);
+            }
         }
         if let Some(msg_id) = self.by_id.get(&send.client_msg_id) {
             // A resend: accepted already.
