@@ -18,6 +18,24 @@ impl Folder {
     }
 }
 
+/// What a power cut may leave of a file whose first `durable` bytes are on disk: it ends somewhere behind them, or there are
+/// zeroes from there on, or in one block, or noise. `cut` says where in 255ths of the rest, the low bits of `kind` what.
+pub(crate) fn tear(file: &mut Vec<u8>, durable: usize, cut: u8, kind: u8, noise: &[u8]) {
+    let at = durable + usize::from(cut) * (file.len() - durable) / 255;
+    match kind & 3 {
+        0 => file.truncate(at),
+        1 => file[at..].fill(0),
+        2 => {
+            let end = file.len().min(at + 512);
+            file[at..end].fill(0);
+        }
+        _ => {
+            let end = file.len().min(at + noise.len());
+            file[at..end].copy_from_slice(&noise[..end - at]);
+        }
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use petrel_bus::calls::{CallError, EdgeCall, Link, Reply, RouterCall, Service};
 use petrel_protocol::calls::{
-    Claim, ClaimReply, DeliverBatch, Delivery, Kick, Lease, LeaseReply, Release, ServiceAt,
-    claim_reply::Outcome, delivery::What,
+    Claim, ClaimReply, Lease, LeaseReply, Release, ServiceAt, claim_reply::Outcome,
 };
 use petrel_protocol::codes::Code;
-use petrel_protocol::fanout::{Incarnation, Route};
+use petrel_protocol::fanout::{self, Incarnation, Route};
 use petrel_protocol::ids::{Address, Device, UserId};
 use petrel_protocol::limits;
 use petrel_protocol::map::Map;
@@ -147,18 +146,7 @@ impl Directory {
         let reason = if code == Code::LoggedInElsewhere { "logged_in_elsewhere" } else { "token_revoked" };
         METRICS.kicks.with_label_values(&[reason]).inc();
         let Some(edge) = self.edge(address.edge) else { return };
-        let kick = Kick { code: code as i32, text: text.to_owned() };
-        let delivery = Delivery {
-            shard: address.shard.into(),
-            slot: address.slot,
-            generation: address.generation,
-            user: user.0,
-            device: device as u32,
-            what: Some(What::Kick(kick)),
-        };
-        let batch =
-            DeliverBatch { edge: address.edge.into(), epoch: address.epoch, deliveries: vec![delivery] };
-        edge.call(EdgeCall::Deliver(batch, Reply::ignored()));
+        edge.call(EdgeCall::Deliver(fanout::kick(user, device, address, code, text), Reply::ignored()));
     }
 
     async fn claim(&self, claim: &Claim) -> Result<ClaimReply, CallError> {

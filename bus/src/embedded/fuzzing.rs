@@ -11,7 +11,7 @@ use std::path::Path;
 
 use petrel_protocol::topics::{Subscription, Topic};
 
-use self::folder::Folder;
+use self::folder::{Folder, tear};
 use super::frame::{Frame, Frames, Kind, Mark};
 use super::store::Store;
 
@@ -40,19 +40,7 @@ pub fn check(bytes: &[u8]) {
     }
     drop(store);
     let mut torn = used(&folder.0);
-    let at = durable + usize::from(*cut) * (torn.len() - durable) / 255;
-    match kind & 3 {
-        0 => torn.truncate(at),
-        1 => torn[at..].fill(0),
-        2 => {
-            let end = torn.len().min(at + 512);
-            torn[at..end].fill(0);
-        }
-        _ => {
-            let end = torn.len().min(at + noise.len());
-            torn[at..end].copy_from_slice(&noise[..end - at]);
-        }
-    }
+    tear(&mut torn, durable, *cut, *kind, noise);
     fs::write(folder.0.join(FIRST), torn).expect("written");
     check_opens(&folder.0, synced, sizes);
 }

@@ -10,6 +10,29 @@ mod echo;
 
 use std::net::SocketAddr;
 
+use tokio::net::{TcpListener, TcpStream};
+
+/// The echoes on tokio: each connection is a task, on the one thread that this takes for good.
+///
+/// # Errors
+///
+/// The address cannot be listened on, or no more connections can be accepted.
+pub fn on_tokio<F>(options: Options, echo: fn(TcpStream, Options) -> F) -> std::io::Result<()>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let listener = TcpListener::bind(options.listen).await?;
+        println!("{}", listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            // A peer that is gone ends its own task only.
+            tokio::spawn(async move { drop(echo(stream, options).await) });
+        }
+    })
+}
+
 pub use echo::{Echo, Over, Piece, send_frame};
 
 /// What every echo server is told.

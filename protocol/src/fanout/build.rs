@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::answered::Answered;
 use super::read::{Event, Origin, Reply, Row, RowBody};
 use super::{Incarnation, Offline, Output, Round, Route};
-use crate::calls::{DeliverBatch, Delivery, Own, Push, StatusUpdate, delivery::What};
+use crate::calls::{DeliverBatch, Delivery, Kick, Own, Push, StatusUpdate, delivery::What};
+use crate::codes::Code;
 use crate::ids::{Address, Device, UserId};
 use crate::limits;
 use crate::map::Map;
@@ -49,6 +50,20 @@ pub(super) fn batches(
     let edge_time_ms = if edge_time_ms == u64::MAX { 0 } else { edge_time_ms };
     out.push(Output::Forwarded { events: count, replays, edge_time_ms });
     builder.batches.all
+}
+
+/// The batch that tells one session to end: outside of all rounds, and nobody waits for its answer.
+pub fn kick(user: UserId, device: Device, address: Address, code: Code, text: &str) -> DeliverBatch {
+    let kick = Kick { code: code as i32, text: text.to_owned() };
+    let delivery = Delivery {
+        shard: address.shard.into(),
+        slot: address.slot,
+        generation: address.generation,
+        user: user.0,
+        device: device as u32,
+        what: Some(What::Kick(kick)),
+    };
+    DeliverBatch { edge: address.edge.into(), epoch: address.epoch, deliveries: vec![delivery] }
 }
 
 struct Builder<'a> {

@@ -85,6 +85,8 @@ pub struct Incarnation {
     pub epoch: u64,
 }
 
+pub use build::kick;
+
 /// What is to be done.
 #[derive(Debug)]
 pub enum Output {

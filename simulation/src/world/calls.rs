@@ -1,10 +1,11 @@
 //! The calls from edges to router and to persist: each edge's calls keep their order, and each may be lost, or its answer.
 
 use petrel_protocol::calls::{
-    Claim, ClaimReply, DeliverBatch, Delivery, HistoryRequest, Kick, Lease, Release, ResolveRequest,
-    SyncReply, SyncRequest, claim_reply::Outcome, delivery::What,
+    Claim, ClaimReply, DeliverBatch, HistoryRequest, Lease, Release, ResolveRequest, SyncReply, SyncRequest,
+    claim_reply::Outcome,
 };
 use petrel_protocol::codes::Code;
+use petrel_protocol::fanout;
 use petrel_protocol::ids::{Address, ConversationId, Device, UserId};
 use petrel_router::routes::{Asserted, Claimant, Claimed};
 
@@ -229,17 +230,7 @@ impl World {
     }
 
     fn kick(&mut self, user: UserId, device: Device, address: Address) {
-        let kick = Kick { code: Code::LoggedInElsewhere as i32, text: String::new() };
-        let delivery = Delivery {
-            shard: address.shard.into(),
-            slot: address.slot,
-            generation: address.generation,
-            user: user.0,
-            device: device as u32,
-            what: Some(What::Kick(kick)),
-        };
-        let batch =
-            DeliverBatch { edge: address.edge.into(), epoch: address.epoch, deliveries: vec![delivery] };
+        let batch = fanout::kick(user, device, address, Code::LoggedInElsewhere, "");
         let Some(edge) = self.edges.iter().position(|e| e.id == address.edge) else { return };
         self.note(About::all(), || {
             format!("the session of {user}/{} on edge {edge} was replaced", device as u8)

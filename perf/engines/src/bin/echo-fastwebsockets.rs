@@ -6,7 +6,7 @@ use petrel_engines::Options;
 use petrel_protocol::limits::HANDSHAKE_BYTES_MAX;
 use petrel_protocol::websocket::upgrade::{self, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,17 +18,8 @@ struct Arguments {
     options: Options,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> std::io::Result<()> {
-    let options = Arguments::parse().options;
-    let listener = TcpListener::bind(options.listen).await?;
-    println!("{}", listener.local_addr()?);
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        // A peer that is gone ends its own task only.
-        tokio::spawn(async move { drop(echo(stream, options).await) });
-    }
+fn main() -> std::io::Result<()> {
+    petrel_engines::on_tokio(Arguments::parse().options, echo)
 }
 
 async fn echo(mut stream: TcpStream, options: Options) -> Result<(), WebSocketError> {

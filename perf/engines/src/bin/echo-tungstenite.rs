@@ -3,7 +3,7 @@
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
 use petrel_engines::Options;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
@@ -17,17 +17,8 @@ struct Arguments {
     options: Options,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> std::io::Result<()> {
-    let options = Arguments::parse().options;
-    let listener = TcpListener::bind(options.listen).await?;
-    println!("{}", listener.local_addr()?);
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        // A peer that is gone ends its own task only.
-        tokio::spawn(async move { drop(echo(stream, options).await) });
-    }
+fn main() -> std::io::Result<()> {
+    petrel_engines::on_tokio(Arguments::parse().options, echo)
 }
 
 async fn echo(stream: TcpStream, options: Options) -> Result<(), Error> {

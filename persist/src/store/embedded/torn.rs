@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use self::folder::Folder;
+use self::folder::{Folder, tear};
 use super::recovery;
 use fjall::{Database, Error, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -35,19 +35,7 @@ pub fn check(bytes: &[u8]) {
     }
     database.persist(PersistMode::Buffer).expect("flushed");
     let mut torn = journal(&original);
-    let at = durable + usize::from(*cut) * (torn.len() - durable) / 255;
-    match kind & 3 {
-        0 => torn.truncate(at),
-        1 => torn[at..].fill(0),
-        2 => {
-            let end = torn.len().min(at + 512);
-            torn[at..end].fill(0);
-        }
-        _ => {
-            let end = torn.len().min(at + noise.len());
-            torn[at..end].copy_from_slice(&noise[..end - at]);
-        }
-    }
+    tear(&mut torn, durable, *cut, *kind, noise);
     let copy = folder.0.join("copy");
     copy_folder(&original, &copy);
     fs::write(copy.join("0.jnl"), torn).expect("written");
