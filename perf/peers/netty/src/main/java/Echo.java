@@ -75,6 +75,12 @@ public final class Echo {
         }
 
         @Override
+        public void exceptionCaught(ChannelHandlerContext context, Throwable cause) {
+            // A peer that is gone ends its own connection only.
+            context.close();
+        }
+
+        @Override
         protected void channelRead0(ChannelHandlerContext context, WebSocketFrame frame) {
             if (all == null) {
                 context.writeAndFlush(frame.retain(), context.voidPromise());
