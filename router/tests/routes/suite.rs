@@ -146,11 +146,13 @@ pub(crate) fn a_lease_tells_where_clients_connect_and_services_call(stack: &Stac
         calls: "10.0.0.1:7000".into(),
         sessions: 5,
         is_draining: true,
+        worker: Some(1_023),
         ..lease(3, 30)
     };
     stack.lease(&told);
+    assert_eq!(stack.lease(&told), Renewal::Held);
     let held = stack.routes.leases(stack.now()).into_iter().find(|held| held.incarnation.edge == 3).unwrap();
-    assert_eq!((held.url, held.calls), (told.url, told.calls));
+    assert_eq!((held.url, held.calls, held.worker), (told.url, told.calls, told.worker));
     assert_eq!((held.sessions, held.sessions_max, held.is_draining), (5, 100, true));
 }
 

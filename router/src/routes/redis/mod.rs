@@ -156,7 +156,8 @@ impl Redis {
             .with(u64::from(lease.is_renewal))
             .with(values::lease_rest(lease))
             .with(limits::LEASE_MS)
-            .with(limits::LEASES_MAX as u64);
+            .with(limits::LEASES_MAX as u64)
+            .with(lease.worker.map_or_else(String::new, |worker| format!("-{worker}")));
         let (became, replaced): (String, String) = read(self.inner.link.call(&call).await)?;
         self.inner.members().await?;
         Ok(match became.as_str() {

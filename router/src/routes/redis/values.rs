@@ -55,25 +55,25 @@ pub(super) fn service_field(kind: i32, id: u32) -> String {
 
 /// What follows epoch, time, state and server in a lease's value.
 pub(super) fn lease_rest(lease: &Lease) -> String {
-    let Lease { sessions, sessions_max, is_draining, worker, calls, url, .. } = lease;
-    let worker = worker.map_or_else(String::new, |worker| worker.to_string());
-    format!("{sessions}|{sessions_max}|{}|{worker}|{calls}|{url}", u8::from(*is_draining))
+    let Lease { sessions, sessions_max, is_draining, calls, url, .. } = lease;
+    format!("{sessions}|{sessions_max}|{}|{calls}|{url}", u8::from(*is_draining))
 }
 
 /// A lease's value, judged at the server's time; none where it is over.
 pub(super) fn read_lease(field: &str, value: &str, now_ms: u64) -> Option<Held> {
     let edge = field.strip_prefix("edge:")?.parse().ok()?;
-    let mut parts = value.splitn(10, '|');
+    let mut parts = value.splitn(9, '|');
     let epoch = parts.next()?.parse().ok()?;
     let renewed_ms: u64 = parts.next()?.parse().ok()?;
     let is_live = parts.next()? == "live" && now_ms < renewed_ms.saturating_add(limits::LEASE_MS);
-    let _server = parts.next()?;
+    // Its run, by which only scripts judge it, and the worker: before there was one, nothing followed the run.
+    let server = parts.next()?;
     let held = Held {
         incarnation: Incarnation { edge, epoch },
         sessions: parts.next()?.parse().ok()?,
         sessions_max: parts.next()?.parse().ok()?,
         is_draining: parts.next()? == "1",
-        worker: parts.next()?.parse().ok(),
+        worker: server.split_once('-').and_then(|(_, worker)| worker.parse().ok()),
         calls: parts.next()?.to_owned(),
         url: parts.next()?.to_owned(),
         age_ms: now_ms.saturating_sub(renewed_ms),
@@ -127,15 +127,17 @@ mod tests {
             sessions: 5,
             sessions_max: 9,
             is_draining: true,
-            worker: Some(8),
             ..Lease::default()
         };
-        let value = format!("77|1000|live|abc|{}", lease_rest(&lease));
+        let value = format!("77|1000|live|abc-8|{}", lease_rest(&lease));
         let held = read_lease("edge:12", &value, 1_500).expect("it lives");
         assert_eq!(held.incarnation, Incarnation { edge: 12, epoch: 77 });
         assert_eq!((held.url.as_str(), held.calls.as_str(), held.age_ms), ("wss://a/b|c", "h:1", 500));
         assert!(held.is_draining);
         assert_eq!(held.worker, Some(8));
+        let before =
+            read_lease("edge:12", &value.replace("-8", ""), 1_500).expect("of a router without workers");
+        assert_eq!((before.worker, before.calls.as_str()), (None, "h:1"));
         assert_eq!(read_lease("edge:12", &value, 1_000 + limits::LEASE_MS), None);
         assert_eq!(read_lease("edge:12", &value.replace("live", "over"), 1_500), None);
     }
@@ -149,7 +151,7 @@ mod tests {
         }
         assert_eq!(read_service("service:1", "1|x", 0), None);
         let never = u64::MAX;
-        assert!(read_lease("edge:1", &format!("1|{never}|live|s|0|9|0||c|u"), 0).is_some());
+        assert!(read_lease("edge:1", &format!("1|{never}|live|s|0|9|0|c|u"), 0).is_some());
         assert!(read_service("service:1:1", &format!("{never}|c"), 0).is_some());
     }
 }

@@ -1,4 +1,5 @@
--- Takes or renews a lease. KEYS: members. ARGV: field, epoch, "1" for a renewal, the rest of the value, lease ms, most members.
+-- Takes or renews a lease. KEYS: members. ARGV: field, epoch, "1" for a renewal, the rest of the value, lease ms, most
+-- members, "-" and the worker or "".
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A server that was restarted, or took over, may lack the latest claims: its leases are not renewed.
@@ -22,6 +23,6 @@ if held then
 elseif ARGV[3] == '1' or redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[6]) then
   return {'over', ''}
 end
-local value = string.format('%s|%.0f|live|%s|%s', ARGV[2], now, run, ARGV[4])
+local value = string.format('%s|%.0f|live|%s%s|%s', ARGV[2], now, run, ARGV[7], ARGV[4])
 redis.call('HSET', KEYS[1], ARGV[1], value)
 return {held and 'held' or 'new', replaced}
