@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `opened in-order\|as-it-comes one-by-one\|pipelined` | the device exists from here on, before any message; whether it shows rows in order; whether it awaits each send's outcome before it sends the next into that conversation |
 //! | `connecting`, `connected`, `disconnected` | it begins to connect; a connection is up, or gone |
+//! | `away` | from now on it is not connected on purpose, until it begins to connect |
 //! | `send TO ID CONTENT` | it was asked to send a message |
 //! | `contested ID` | that send uses a message id of somebody else's: it may be refused after it was accepted |
 //! | `resent ID` | it went out once more, so that each attempt may be answered |
@@ -71,6 +72,7 @@ pub enum What {
     Connecting,
     Connected,
     Disconnected,
+    Away,
     Send { to: u64, id: Id, content: u64 },
     Contested { id: Id },
     Resent { id: Id },
@@ -136,6 +138,7 @@ impl fmt::Display for What {
             Self::Connecting => f.write_str("connecting"),
             Self::Connected => f.write_str("connected"),
             Self::Disconnected => f.write_str("disconnected"),
+            Self::Away => f.write_str("away"),
             Self::Send { to, id, content } => write!(f, "send {to} {id} {content:016x}"),
             Self::Contested { id } => write!(f, "contested {id}"),
             Self::Resent { id } => write!(f, "resent {id}"),
@@ -222,6 +225,7 @@ fn parse(line: &str) -> Option<Entry> {
         "connecting" => What::Connecting,
         "connected" => What::Connected,
         "disconnected" => What::Disconnected,
+        "away" => What::Away,
         "send" => What::Send { to: words.number()?, id: words.id()?, content: words.hex()? },
         "contested" => What::Contested { id: words.id()? },
         "resent" => What::Resent { id: words.id()? },
@@ -306,6 +310,7 @@ mod tests {
             What::Recall { peer, seq, from, target: 4 },
             What::Absent { peer, seq },
             What::Served { peer, seq, content: Content::Is(5) },
+            What::Away,
             What::Rested,
             What::Disconnected,
         ];

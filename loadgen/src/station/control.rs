@@ -8,6 +8,7 @@ use std::time::Duration;
 use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 use petrel_protocol::client::Input;
+use petrel_simulation::history::What;
 
 use super::{Inner, Link, Slot, Station, connection};
 use crate::measure::Timed;
@@ -131,6 +132,9 @@ impl Inner {
 
     fn want(&mut self, d: usize, is_wanted: bool, now: Stamp) {
         let is_polite = self.random.below(2) == 0;
+        if !is_wanted {
+            self.record(d, What::Away);
+        }
         let device = &mut self.devices[d];
         device.is_wanted = is_wanted;
         if is_wanted {

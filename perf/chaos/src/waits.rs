@@ -11,9 +11,6 @@ use std::io::BufRead;
 
 use petrel_simulation::history::{Device, Entry, Id, What};
 
-/// A device that connects again within this was not away: it lost its connection.
-const RECONNECT_MAX_US: u64 = 1_500_000;
-
 /// The longest wait of a kind, and whose it was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Longest {
@@ -56,8 +53,8 @@ pub(crate) struct Waits<'a> {
 struct Presence {
     /// Since when it wants to be connected; 0: it has not begun.
     since_us: u64,
-    /// When its connection ended, while it has not begun to connect again.
-    ended_us: Option<u64>,
+    /// On purpose, and it has not begun to connect again.
+    is_away: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,16 +86,11 @@ impl<'a> Waits<'a> {
         let presence = self.devices.entry(device).or_default();
         match what {
             What::Connecting => {
-                let was_away = presence.ended_us.is_none_or(|ended| at_us > ended + RECONNECT_MAX_US);
-                if presence.since_us == 0 || (presence.ended_us.is_some() && was_away) {
-                    presence.since_us = at_us;
-                }
-                presence.ended_us = None;
+                let begins = presence.since_us == 0 || std::mem::take(&mut presence.is_away);
+                presence.since_us = if begins { at_us } else { presence.since_us };
             }
-            What::Disconnected => {
-                presence.ended_us = Some(at_us);
-                self.at(at_us).disconnects += 1;
-            }
+            What::Away => presence.is_away = true,
+            What::Disconnected => self.at(at_us).disconnects += 1,
             What::Send { id, .. } => {
                 self.sends.insert(id, Sent { by: device, at_us, accepted_us: None });
             }
@@ -178,20 +170,23 @@ mod tests {
 
     #[test]
     fn a_sender_that_is_away_on_purpose_does_not_wait() {
-        let away = [(0, ALICE, What::Connecting), sent(3_000), (4_000, ALICE, What::Disconnected)];
+        let begun = [(1, ALICE, What::Connecting), sent(3_000), (4_000, ALICE, What::Disconnected)];
+        // It tries once more before it goes away.
+        let away = [(5_000, ALICE, What::Connecting), (6_000, ALICE, What::Away)];
         let back = [(9_000_000, ALICE, What::Connecting), (9_001_000, ALICE, What::Accepted { id: ID })];
-        assert_eq!(waits(&[2_000], &[away.as_slice(), &back].concat()), [(1_000, 0)]);
+        assert_eq!(waits(&[2_000], &[&begun[..], &away, &back].concat()), [(1_000, 0)]);
+        assert_eq!(waits(&[2_000], &[&begun[..], &away[..1], &back].concat()), [(8_998_000, 0)]);
     }
 
     #[test]
     fn a_device_that_is_away_on_purpose_does_not_wait() {
         let accepted = (4_000, ALICE, What::Accepted { id: ID });
         let lost = [(1_000, BOB, What::Connecting), (3_000, BOB, What::Disconnected)];
-        let back = |at_us| (at_us, BOB, What::Connecting);
-        let late = 9_000_000;
-        let soon = [sent(3_500), lost[0], lost[1], accepted, back(10_000), arrived(late)];
+        let (back, late) = ((3_000_000, BOB, What::Connecting), 9_000_000);
+        let soon = [sent(3_500), lost[0], lost[1], accepted, back, arrived(late)];
         assert_eq!(waits(&[2_000], &soon)[0].1, late - 4_000);
-        let away = [sent(3_500), lost[0], lost[1], accepted, back(3_000_000), arrived(late)];
+        let away = (3_000, BOB, What::Away);
+        let away = [sent(3_500), lost[0], lost[1], away, accepted, back, arrived(late)];
         assert_eq!(waits(&[2_000], &away)[0].1, late - 3_000_000);
     }
 }

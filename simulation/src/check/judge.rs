@@ -146,7 +146,7 @@ impl Judge {
             return fail(Rule::WellFormed, 0, 0, None, "a device that was never opened".into());
         };
         match what {
-            What::Opened { .. } => {}
+            What::Opened { .. } | What::Away => {}
             What::Disconnected => self.lose_answers(device),
             What::Connecting => seen.connecting_us = at_us,
             What::Connected => {
