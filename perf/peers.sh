@@ -17,15 +17,16 @@ socketify_version=0.0.31
 
 build
 mkdir -p "$cache"
-servers=(--server "ring=$bin/echo-ring") missing=()
-# peer NAME INSTALLER COMMAND...: adds a peer, or says why there is none.
+servers=(--server "ring=$bin/echo-ring")
+# installed NAME: installs it, or says why there is none.
+installed() {
+  local log=$cache/$1.log
+  "$1" >"$log" 2>&1 || { notes+=("- $1: not installed: $(tail -1 "$log")"); return 1; }
+}
+# peer NAME COMMAND...: adds a peer to all parts.
 peer() {
-  local name=$1 installer=$2 log=$cache/$1.log; shift 2
-  if "$installer" >"$log" 2>&1; then
-    servers+=(--server "$name=$*")
-  else
-    notes+=("- $name: not installed: $(tail -1 "$log")")
-  fi
+  local name=$1; shift
+  ! installed "$name" || servers+=(--server "$name=$*")
 }
 bun() {
   local version=$cache/bun/node_modules/bun
@@ -43,18 +44,19 @@ gws() { go_peer gws; }
 nbio() { go_peer nbio; }
 # One event loop, as every server here is on one core; a heap that its garbage fits in.
 netty() {
+  [ "$cache/netty/echo" -nt "$here/netty/pom.xml" ] && [ "$cache/netty/echo" -nt "$here/netty/src/main/java/Echo.java" ] && return
   mvn --batch-mode --no-transfer-progress --quiet -f "$here/netty/pom.xml" -DbuildDirectory="$cache/netty" package \
     org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies -DoutputDirectory="$cache/netty/jars" &&
     printf '#!/bin/sh\nexec java -Xms256m -Xmx256m -XX:+UseSerialGC -cp "%s/classes:%s/jars/*" Echo "$@"\n' \
       "$cache/netty" "$cache/netty" >"$cache/netty/echo" && chmod +x "$cache/netty/echo"
 }
-peer bun bun "$cache/bun/node_modules/bun/bin/bun.exe" "$here/bun.js"
-peer socketify socketify "$cache/python/bin/python" "$here/socketify_echo.py"
-peer gws gws "$cache/gws"
-peer nbio nbio "$cache/nbio"
+peer bun "$cache/bun/node_modules/bun/bin/bun.exe" "$here/bun.js"
+peer socketify "$cache/python/bin/python" "$here/socketify_echo.py"
+peer gws "$cache/gws"
+peer nbio "$cache/nbio"
 has_netty=
-if netty >"$cache/netty.log" 2>&1; then has_netty=1; else missing=("- netty: not installed: $(tail -1 "$cache/netty.log")"); fi
-notes=("bun $bun_version, socketify $socketify_version, $(sed -n 's/^\t\(github.com\S*\) \(\S*\)$/\1 \2/p' "$here/go/go.mod" | head -2 | paste -sd, -), Netty $(sed -n 's|.*<netty.version>\(.*\)</.*|\1|p' "$here/netty/pom.xml")" "${notes[@]}" "${missing[@]}")
+! installed netty || has_netty=1
+notes=("bun $bun_version, socketify $socketify_version, $(sed -n 's/^\t\(github.com\S*\) \(\S*\)$/\1 \2/p' "$here/go/go.mod" | head -2 | paste -sd, -), Netty $(sed -n 's|.*<netty.version>\(.*\)</.*|\1|p' "$here/netty/pom.xml")" "${notes[@]}")
 [ "${1:-}" != --build ] || { printf '%s\n' "${notes[@]}"; exit 0; }
 
 common_parts

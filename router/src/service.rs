@@ -221,9 +221,9 @@ impl Directory {
             u32::from(held.incarnation.edge) == lease.edge && held.incarnation.epoch > lease.epoch
         };
         let is_replaced = renewal == Renewal::Over && self.routes.leases(now).iter().any(is_later);
-        let holds = self.holds(lease, renewal, is_replaced);
-        let worker_of = if holds { self.give_way(now, lease).await? } else { None };
-        let holds = holds && worker_of.is_none();
+        // First, so that nobody connects to one that may not serve.
+        let worker_of = if renewal == Renewal::Over { None } else { self.give_way(now, lease).await? };
+        let holds = worker_of.is_none() && self.holds(lease, renewal, is_replaced);
         Ok(LeaseReply { holds, is_replaced, worker_of, services: self.routes.services(now) })
     }
 

@@ -49,12 +49,18 @@ pub(crate) struct Waits<'a> {
     sends: BTreeMap<Id, Sent>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Presence {
-    /// Since when it wants to be connected; 0: it has not begun.
+    /// Since when it wants to be connected.
     since_us: u64,
-    /// On purpose, and it has not begun to connect again.
+    /// On purpose: it has not begun to connect, or to connect again.
     is_away: bool,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { since_us: 0, is_away: true }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,10 +91,7 @@ impl<'a> Waits<'a> {
         let Entry { at_us, device, what } = *entry;
         let presence = self.devices.entry(device).or_default();
         match what {
-            What::Connecting => {
-                let begins = presence.since_us == 0 || std::mem::take(&mut presence.is_away);
-                presence.since_us = if begins { at_us } else { presence.since_us };
-            }
+            What::Connecting if presence.is_away => *presence = Presence { since_us: at_us, is_away: false },
             What::Away => presence.is_away = true,
             What::Disconnected => self.at(at_us).disconnects += 1,
             What::Send { id, .. } => {
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_sender_that_is_away_on_purpose_does_not_wait() {
-        let begun = [(1, ALICE, What::Connecting), sent(3_000), (4_000, ALICE, What::Disconnected)];
+        let begun = [(0, ALICE, What::Connecting), sent(3_000), (4_000, ALICE, What::Disconnected)];
         // It tries once more before it goes away.
         let away = [(5_000, ALICE, What::Connecting), (6_000, ALICE, What::Away)];
         let back = [(9_000_000, ALICE, What::Connecting), (9_001_000, ALICE, What::Accepted { id: ID })];

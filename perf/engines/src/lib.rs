@@ -12,6 +12,22 @@ use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
 
+pub use echo::{Echo, Over, Piece, send_frame};
+
+/// What every echo server is told.
+#[derive(Clone, Copy, Debug, clap::Parser)]
+pub struct Options {
+    /// Address to listen on.
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// Largest message that is taken, bytes.
+    #[arg(long, default_value_t = 1 << 20)]
+    pub message_bytes_max: usize,
+}
+
+/// Bytes of the buffer that an engine without shared buffers keeps for each connection: a 16 KiB message and its header.
+pub const READ_BYTES: usize = (16 << 10) + 64;
+
 /// The echoes on tokio: each connection is a task, on the one thread that this takes for good.
 ///
 /// # Errors
@@ -32,19 +48,3 @@ where
         }
     })
 }
-
-pub use echo::{Echo, Over, Piece, send_frame};
-
-/// What every echo server is told.
-#[derive(Clone, Copy, Debug, clap::Parser)]
-pub struct Options {
-    /// Address to listen on.
-    #[arg(long)]
-    pub listen: SocketAddr,
-    /// Largest message that is taken, bytes.
-    #[arg(long, default_value_t = 1 << 20)]
-    pub message_bytes_max: usize,
-}
-
-/// Bytes of the buffer that an engine without shared buffers keeps for each connection: a 16 KiB message and its header.
-pub const READ_BYTES: usize = (16 << 10) + 64;

@@ -13,8 +13,9 @@ use judge::Judge;
 
 /// On one connection, an edge remembers the latest statuses that it told: at least this many, and for
 /// [`petrel_protocol::limits::SESSION_MEMORY_MS`] after the last of them. So long they only rise: as a client sees it, for
-/// [`STATUS_TOLD_US`] at least, since one status may be under way for longer than the next. A device that comes online long after another one has read a message
-/// may say that it has got it, and so may one after a restart; a sender keeps the highest.
+/// [`STATUS_TOLD_US`] at least, since one status may be under way for longer than the next. A device that comes online long
+/// after another one has read a message may say that it has got it, and so may one after a restart; a sender keeps the
+/// highest.
 pub const STATUS_TOLD_MAX: usize = 16;
 /// For how long, microseconds.
 pub const STATUS_TOLD_US: u64 = 2_000_000;

@@ -8,6 +8,8 @@ use petrel_protocol::ids::{Position, UserId};
 use petrel_protocol::sequencer::{Batch, DeadLetter, Fault};
 
 use super::meta::META_FORMAT;
+use super::torn::folder::tear;
+use super::torn::{copy_folder, journal};
 use super::*;
 use crate::store::tests::{
     GENERATION, belongs, keeps_users_and_devices_apart, log, pair, run, writes_again_end_the_same,
@@ -134,36 +136,6 @@ fn dead_letters_of_two_partitions_do_not_meet() {
     assert_eq!(embedded(&store).0.dead_letters.keyspace.iter().count(), 2);
 }
 
-/// What a power cut does to the journal from some byte on.
-#[derive(Clone, Copy, Debug)]
-enum Damage {
-    /// The file ends there.
-    Cut,
-    /// Nothing was written from there on.
-    Zeroes,
-    /// One block was not written, what follows was.
-    Hole,
-}
-
-/// The journal's bytes up to the last that is not zero.
-fn journal(dir: &Path) -> Vec<u8> {
-    let mut journal = fs::read(dir.join("0.jnl")).unwrap();
-    journal.truncate(journal.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
-    journal
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &to.join(entry.file_name()));
-        } else if entry.file_name() != "0.jnl" {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_power_cut_takes_only_what_was_not_synced() {
     let (log, original) = (log(), tempfile::tempdir().unwrap());
@@ -180,29 +152,22 @@ fn a_power_cut_takes_only_what_was_not_synced() {
     }
     let (whole, expected) = (journal(original.path()), dump(&store));
     assert!(small > synced + 10_000 && whole.len() > small + 20_000, "the tail is in the journal");
-    for damage in [Damage::Cut, Damage::Zeroes, Damage::Hole] {
+    for (kind, damage) in (0..).zip(["cut", "zeroes", "a hole"]) {
         for at in [synced, synced + 9_001, small, small + 1_000, small + 12_000] {
             let mut journal = whole.clone();
-            match damage {
-                Damage::Cut => journal.truncate(at),
-                Damage::Zeroes => journal[at..].fill(0),
-                Damage::Hole => {
-                    let end = journal.len().min(at + 512);
-                    journal[at..end].fill(0);
-                }
-            }
+            tear(&mut journal, at, 0, kind, &[]);
             let dir = tempfile::tempdir().unwrap();
             copy_folder(original.path(), dir.path());
             fs::write(dir.path().join("0.jnl"), journal).unwrap();
             let store = Store::embedded(dir.path(), &belongs(GENERATION));
-            let store = store.unwrap_or_else(|error| panic!("{damage:?} at {at}: {error}"));
+            let store = store.unwrap_or_else(|error| panic!("{damage} at {at}: {error}"));
             // Heads may have moved on.
             let kept: HashSet<_> = dump(&store).into_iter().map(|(table, key, _)| (table, key)).collect();
             let is_kept = |(table, key, _): &(_, Vec<u8>, _)| kept.contains(&(*table, key.clone()));
-            assert!(synced_rows.iter().all(is_kept), "{damage:?} at {at}");
+            assert!(synced_rows.iter().all(is_kept), "{damage} at {at}");
             // The log has what is not there.
             run(&store, &log, usize::MAX);
-            assert!(dump(&store) == expected, "{damage:?} at {at}");
+            assert!(dump(&store) == expected, "{damage} at {at}");
         }
     }
 }

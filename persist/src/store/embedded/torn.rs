@@ -2,7 +2,7 @@
 //! written that holds all that was synced; and what is written then survives the next start.
 
 #[path = "../../../../fuzz/properties/folder.rs"]
-mod folder;
+pub(super) mod folder;
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -83,7 +83,7 @@ fn keyspace(database: &Database) -> Keyspace {
 }
 
 /// The journal's bytes up to the last that is not zero. It is made with its full length, of which little is used here.
-fn journal(database: &Path) -> Vec<u8> {
+pub(super) fn journal(database: &Path) -> Vec<u8> {
     let mut journal = Vec::new();
     let file = File::open(database.join("0.jnl")).expect("a journal");
     file.take(1 << 20).read_to_end(&mut journal).expect("it can be read");
@@ -91,7 +91,8 @@ fn journal(database: &Path) -> Vec<u8> {
     journal
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies all but the journal.
+pub(super) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");

@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// A send that the bus has: its message id and its ticket.
+fn under_way(world: &mut World) -> (u64, u32) {
+    let seen = world.send(1);
+    let (event, ticket) = published(&seen);
+    let Some(Body::Send(send)) = &event.body else { panic!("{event:?}") };
+    (send.msg_id, ticket)
+}
+
 #[test]
 fn repetitions_do_not_push_out_what_was_told_lately() {
     let mut world = World::live();
@@ -27,10 +35,7 @@ fn repetitions_do_not_push_out_what_was_told_lately() {
 #[test]
 fn what_was_told_is_remembered_for_longer_than_it_may_take_to_arrive() {
     let mut world = World::live();
-    let seen = world.send(1);
-    let (event, ticket) = published(&seen);
-    let Some(Body::Send(send)) = &event.body else { panic!("{event:?}") };
-    let msg_id = send.msg_id;
+    let (msg_id, ticket) = under_way(&mut world);
     world.give(Input::Published(ticket, Outcome::Accepted));
     own(&mut world, 1, msg_id, true);
     assert_eq!(statuses(&status_of(&mut world, msg_id, status::READ)), [status::READ]);
@@ -45,10 +50,7 @@ fn what_was_told_is_remembered_for_longer_than_it_may_take_to_arrive() {
 #[test]
 fn statuses_only_rise_even_when_delivery_is_faster_than_the_receipt() {
     let mut world = World::live();
-    let seen = world.send(1);
-    let (event, ticket) = published(&seen);
-    let Some(Body::Send(send)) = &event.body else { panic!("{event:?}") };
-    let msg_id = send.msg_id;
+    let (msg_id, ticket) = under_way(&mut world);
     assert_eq!(statuses(&status_of(&mut world, msg_id, status::DELIVERED)), [status::DELIVERED]);
     assert!(world.give(Input::Published(ticket, Outcome::Accepted)).is_empty(), "1 after 3 is silent");
     assert!(own(&mut world, 1, msg_id, true).is_empty(), "2 after 3 is silent");
