@@ -24,6 +24,7 @@ mod follow;
 mod lane;
 mod metrics;
 mod names;
+mod policies;
 mod receipts;
 mod shared;
 mod side;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::Config;
 use super::admin::{Admin, Answer};
 use super::names::Names;
+use super::policies::{Policy, policies};
 use crate::OpenError;
 
 const GENERATION: &str = "petrel-generation";
@@ -32,6 +33,9 @@ const PART: &str = "opening the log";
 const FAILOVER_DELAY: &str = "activeConsumerFailoverDelayTimeMillis";
 /// A wait is logged this often.
 const LOG_EVERY: Duration = Duration::from_secs(5);
+/// What is for a person to mend is found so often in a row before it ends the start: while several processes make the same
+/// things at once, the administration may answer one of them from before.
+const NEVER_AFTER: u32 = 2;
 
 /// Why it is not done.
 enum Failure {
@@ -47,21 +51,30 @@ use Failure::{Never, Wait};
 pub(super) async fn until_ready(config: Config, names: Names) -> Result<[u8; 16], OpenError> {
     let mut pause = Duration::from_millis(limits::BUS_RECONNECT_MS_MAX / 4);
     let mut logged: Option<Instant> = None;
+    let mut nevers = 0;
     loop {
         let bootstrap = Bootstrap { config: &config, names: &names, admin: Admin::new(&config) };
-        match bootstrap.run().await {
+        let problem = match bootstrap.run().await {
             Ok(id) => {
                 config.health.works(PART);
                 return Ok(id);
             }
-            Err(Never(problem)) => return Err(OpenError(problem)),
-            Err(Wait(problem)) => {
-                config.health.fails(PART, &problem);
-                if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
-                    tracing::warn!("the log on Pulsar cannot be opened yet: {problem}; trying again");
-                    logged = Some(Instant::now());
+            Err(Never(problem)) => {
+                nevers += 1;
+                if nevers == NEVER_AFTER {
+                    return Err(OpenError(problem));
                 }
+                problem
             }
+            Err(Wait(problem)) => {
+                nevers = 0;
+                problem
+            }
+        };
+        config.health.fails(PART, &problem);
+        if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            tracing::warn!("the log on Pulsar cannot be opened yet: {problem}; trying again");
+            logged = Some(Instant::now());
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(2 * limits::BUS_RECONNECT_MS_MAX));
@@ -132,31 +145,42 @@ impl Bootstrap<'_> {
 
     async fn policies(&self) -> Result<(), Failure> {
         let namespace = format!("namespaces/{}", self.names.namespace());
+        let mut refused = None;
         // Twice, since each of two limits can be wrong only as long as the other is.
         for _ in 0..2 {
             let present = self.get(&namespace).await?;
             self.good(&present, "read the policies")?;
             for policy in self.wrong(&present.json()) {
                 let path = format!("{namespace}/{}", policy.path);
-                self.admin.post(&path, &policy.value).await.map_err(Wait)?;
+                let answer = self.admin.post(&path, &policy.value).await.map_err(Wait)?;
+                if !answer.status.is_success() {
+                    refused = Some(answer);
+                }
             }
         }
         let present = self.get(&namespace).await?;
-        match self.wrong(&present.json()).first() {
-            None => Ok(()),
-            Some(policy) => Err(Never(format!(
-                "the policy {} of Pulsar's namespace {} is {} and has to be {}: set it, or let this process do so",
-                policy.path,
-                self.names.namespace(),
-                present.json().pointer(policy.pointer).unwrap_or(&Value::Null),
-                policy.value,
-            ))),
+        self.good(&present, "read the policies")?;
+        let present = present.json();
+        let Some(policy) = self.wrong(&present).into_iter().next() else { return Ok(()) };
+        let problem = format!(
+            "the policy {} of Pulsar's namespace {} is {} and has to be {}",
+            policy.path,
+            self.names.namespace(),
+            present.pointer(policy.pointer).unwrap_or(&Value::Null),
+            policy.value,
+        );
+        match refused {
+            Some(answer) if is_forbidden(answer.status) => {
+                Err(Never(format!("{problem}: set it, or let this process do so ({})", answer.reason())))
+            }
+            Some(answer) => Err(Wait(format!("{problem}, and setting it failed: {}", answer.reason()))),
+            // Others set policies at the same time, and the broker shows each a moment later.
+            None => Err(Wait(format!("{problem}: it was set, and is not shown yet"))),
         }
     }
 
     fn wrong(&self, present: &Value) -> Vec<Policy> {
-        let policies = policies(self.config).into_iter();
-        policies.filter(|policy| !contains(present.pointer(policy.pointer), &policy.shown)).collect()
+        policies(self.config).into_iter().filter(|policy| !policy.is_shown_in(present)).collect()
     }
 
     /// Makes a topic or verifies it; its generation's id. `expected`: that of the other topics.
@@ -185,6 +209,13 @@ impl Bootstrap<'_> {
     fn verify(&self, topic: Topic, found: &Value, expected: Option<[u8; 16]>) -> Result<[u8; 16], Failure> {
         let name = self.names.path(topic);
         let has = found["partitions"].as_u64().unwrap_or(0);
+        // The broker looks for the partitions first, and then whether there is a topic: another process may make it between.
+        if has == 0 {
+            return Err(Wait(format!(
+                "the topic {name} has no partitions: where no other process makes it right now, it is not Petrel's; \
+                 remove it, or choose another namespace"
+            )));
+        }
         if has != u64::from(self.config.partitions) {
             return Err(Never(format!(
                 "the topic {name} has {has} partitions and {} were asked for: start with {has}, since their number is \
@@ -284,7 +315,7 @@ impl Bootstrap<'_> {
         if status.is_success() {
             return Ok(());
         }
-        if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
+        if is_forbidden(status) {
             let admin = &self.config.admin;
             return Err(Never(format!(
                 "{admin} does not let this process {what}: {reason}; give it a token that may, or make the tenant and \
@@ -296,66 +327,8 @@ impl Bootstrap<'_> {
     }
 }
 
-/// A policy of the namespace.
-struct Policy {
-    /// Where it is set.
-    path: &'static str,
-    /// Where it is shown.
-    pointer: &'static str,
-    value: Value,
-    shown: Value,
-}
-
-/// What keeps records until they are acknowledged, and refuses rather than forgets.
-fn policies(config: &Config) -> Vec<Policy> {
-    let policy = |path, pointer, value: Value| Policy { path, pointer, shown: value.clone(), value };
-    let megabytes = config.backlog_bytes_max.div_ceil(1 << 20);
-    let backlog = json!({
-        "limitSize": config.backlog_bytes_max,
-        "limitTime": -1,
-        "policy": "producer_exception",
-    });
-    vec![
-        // Larger than the backlog's limit, which Pulsar asks for.
-        policy(
-            "retention",
-            "/retention_policies",
-            json!({ "retentionTimeInMinutes": config.retention_minutes, "retentionSizeInMB": megabytes + 1 }),
-        ),
-        policy("messageTTL", "/message_ttl_in_seconds", json!(0)),
-        policy("subscriptionExpirationTime", "/subscription_expiration_time_minutes", json!(0)),
-        policy(
-            "backlogQuota?backlogQuotaType=destination_storage",
-            "/backlog_quota_map/destination_storage",
-            backlog,
-        ),
-        policy("autoTopicCreation", "/autoTopicCreationOverride", json!({ "allowAutoTopicCreation": false })),
-        policy(
-            "autoSubscriptionCreation",
-            "/autoSubscriptionCreationOverride",
-            json!({ "allowAutoSubscriptionCreation": false }),
-        ),
-        policy("deduplication", "/deduplicationEnabled", json!(false)),
-        policy(
-            "inactiveTopicPolicies",
-            "/inactive_topic_policies",
-            json!({
-                "inactiveTopicDeleteMode": "delete_when_no_subscriptions",
-                "maxInactiveDurationSeconds": 60,
-                "deleteWhileInactive": false,
-            }),
-        ),
-    ]
-}
-
-/// Whether a value has all the fields of another.
-fn contains(present: Option<&Value>, wanted: &Value) -> bool {
-    match (present, wanted) {
-        (Some(Value::Object(present)), Value::Object(wanted)) => {
-            wanted.iter().all(|(key, value)| contains(present.get(key), value))
-        }
-        (present, wanted) => present == Some(wanted),
-    }
+fn is_forbidden(status: StatusCode) -> bool {
+    [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status)
 }
 
 fn random_id() -> Result<[u8; 16], Failure> {
@@ -376,19 +349,13 @@ fn from_hex(text: &str) -> Option<[u8; 16]> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
 
     use super::*;
-
-    #[test]
-    fn a_policy_may_have_more_fields_than_are_wanted() {
-        let present = json!({ "a": { "b": 1, "c": 2 } });
-        assert!(contains(present.pointer("/a"), &json!({ "b": 1 })));
-        assert!(!contains(present.pointer("/a"), &json!({ "b": 2 })));
-        assert!(!contains(present.pointer("/a"), &json!({ "d": 1 })));
-        assert!(!contains(present.pointer("/x"), &json!({ "b": 1 })));
-        assert!(contains(Some(&json!(0)), &json!(0)) && !contains(None, &json!(0)));
-    }
 
     /// An administration that answers as this says, with a status and a body.
     async fn administration(
@@ -445,6 +412,63 @@ mod tests {
         assert!(remainder(&Topic::ALL).await.is_ok());
         let deleted = remainder(&[Topic::Stored, Topic::Receipts]).await;
         assert!(matches!(deleted, Err(Never(problem)) if problem.contains("it was deleted")));
+    }
+
+    #[tokio::test]
+    async fn policies_that_others_set_at_the_same_time_are_waited_for() {
+        // What is shown of the namespace is what was there before.
+        let policies = async |posted| {
+            let admin =
+                administration(
+                    move |request| if request.starts_with("GET") { ("200 OK", "{}") } else { (posted, "") },
+                )
+                .await;
+            let config = Config::new("pulsar://127.0.0.1:1", &admin, "t", "n", 1);
+            let names = Names::new("t", "n", 1);
+            Bootstrap { config: &config, names: &names, admin: Admin::new(&config) }.policies().await
+        };
+        assert!(
+            matches!(policies("204 No Content").await, Err(Wait(problem)) if problem.contains("not shown yet"))
+        );
+        assert!(matches!(policies("409 Conflict").await, Err(Wait(problem)) if problem.contains("409")));
+        assert!(
+            matches!(policies("403 Forbidden").await, Err(Never(problem)) if problem.contains("let this process"))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_another_process_makes_right_now_is_waited_for() {
+        let admin = administration(|_| ("200 OK", r#"{"partitions":0}"#)).await;
+        let config = Config::new("pulsar://127.0.0.1:1", &admin, "t", "n", 1);
+        let names = Names::new("t", "n", 1);
+        let bootstrap = Bootstrap { config: &config, names: &names, admin: Admin::new(&config) };
+        let made = bootstrap.topic(Topic::Uplink, None).await;
+        assert!(matches!(made, Err(Wait(problem)) if problem.contains("has no partitions")));
+    }
+
+    #[tokio::test]
+    async fn what_is_for_a_person_to_mend_is_found_twice_before_it_ends_the_start() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let opened = async |answers: &'static [&'static str]| {
+            asked.store(0, Ordering::Relaxed);
+            let count = Arc::clone(&asked);
+            let admin = administration(move |request| {
+                if request.contains("/namespaces/") {
+                    (answers[count.fetch_add(1, Ordering::Relaxed) % answers.len()], "{}")
+                } else {
+                    ("200 OK", r#"{"activeConsumerFailoverDelayTimeMillis":"0"}"#)
+                }
+            })
+            .await;
+            let config = Config::new("pulsar://127.0.0.1:1", &admin, "t", "n", 1);
+            timeout(Duration::from_secs(3), until_ready(config, Names::new("t", "n", 1))).await
+        };
+        let refused = opened(&["403 Forbidden"]).await.expect("it ends").expect_err("it is refused");
+        assert!(refused.to_string().contains("give it a token"), "{refused}");
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        // Once, and then something that time mends.
+        assert!(opened(&["403 Forbidden", "503 Service Unavailable"]).await.is_err(), "it waits");
+        assert!(asked.load(Ordering::Relaxed) > 2);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What is made at the start, and what is refused there.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use petrel_bus::pulsar::Config;
 use petrel_bus::{Bus, PublishError};
 use petrel_protocol::topics::{Subscription, Topic};
@@ -51,6 +54,26 @@ async fn everything_is_made_once_and_found_again() {
     assert_eq!(again.generation_id(), other.generation_id());
     let (_, policies) = stack.admin("GET", &namespace, "");
     assert!(policies.contains(r#""message_ttl_in_seconds":0"#), "{policies}");
+}
+
+/// Each step of one meets another step of the others: what one of them makes, the next may find half made.
+#[tokio::test]
+async fn as_many_processes_as_a_cluster_has_start_at_once_on_nothing() {
+    for apart_ms in [0, 3, 11, 40] {
+        let stack = Stack::new(4);
+        let opening = (0..7).map(|process| {
+            let config = stack.config.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(process * apart_ms)).await;
+                Bus::pulsar(config).await
+            })
+        });
+        let mut ids = BTreeSet::new();
+        for opened in opening.collect::<Vec<_>>() {
+            ids.insert(opened.await.unwrap().expect("it opens").generation_id());
+        }
+        assert_eq!(ids.len(), 1, "one log");
+    }
 }
 
 #[tokio::test]

@@ -107,18 +107,18 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;
-    let outcome = {
-        let mut targets = start(&stack, &dir, &runtime)?;
-        strike_all(arguments, &stack, &mut targets, &dir)?
-    };
-    report::report(arguments, &outcome, &dir)?;
-    if outcome.wrong.is_empty() {
+    let done = start(&stack, &dir, &runtime).and_then(|mut targets| {
+        let outcome = strike_all(arguments, &stack, &mut targets, &dir)?;
+        report::report(arguments, &outcome, &dir)?;
+        Ok(outcome.wrong.is_empty())
+    });
+    if done == Ok(true) {
         return Ok(ExitCode::SUCCESS);
     }
     if arguments.dir.is_none() {
         println!("data and logs: {}", temporary.keep().display());
     }
-    Ok(ExitCode::FAILURE)
+    done.map(|_| ExitCode::FAILURE)
 }
 
 fn start<'a>(

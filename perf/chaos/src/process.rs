@@ -15,6 +15,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// One look takes no longer.
 const LOOK_MAX: Duration = Duration::from_millis(500);
 
+/// So many lines of a log are shown where a process does not do what it should.
+const LAST_LINES: usize = 12;
+
 pub(crate) struct Running<'a> {
     pub(crate) process: &'a Process,
     env: &'a BTreeMap<String, String>,
@@ -83,15 +86,20 @@ impl<'a> Running<'a> {
                 return Ok(());
             }
             if self.has_ended() {
-                return Err(format!(
-                    "{} ended by itself: its log is in {}",
-                    self.process.name,
-                    self.dir.display()
-                ));
+                return Err(format!("{} ended by itself; {}", self.process.name, self.said_last()));
             }
             std::thread::sleep(LOOK_EVERY);
         }
-        Err(format!("{} is not ready after {} s", self.process.name, within.as_secs()))
+        Err(format!("{} is not ready after {} s; {}", self.process.name, within.as_secs(), self.said_last()))
+    }
+
+    /// The end of its log, for whoever sees no more of the run than this.
+    fn said_last(&self) -> String {
+        let log = log_of(self.process, self.dir);
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n  ");
+        format!("the end of {}:\n  {last}", log.display())
     }
 
     /// Keeps what it says of itself now, where it is one of ours: for whoever looks into a run that went wrong.
