@@ -247,48 +247,9 @@ impl Report {
         for timed in Timed::ALL {
             row(text, timed.name(), &self.latencies_ms[timed.name()])?;
         }
-        if self.phases.len() > 1 {
-            writeln!(
-                text,
-                "\n{:<12} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>9}",
-                "phase",
-                "offered/s",
-                "accept/s",
-                "deliver/s",
-                "refuse/s",
-                "accept p99",
-                "deliv. p99",
-                "abnormal"
-            )?;
-            for p in &self.phases {
-                writeln!(
-                    text,
-                    "{:<12} {:>9.0} {:>9.0} {:>9.0} {:>9.0} {:>10.2} {:>10.2} {:>7.0} s",
-                    p.name,
-                    p.rate,
-                    p.accepted_per_s,
-                    p.delivered_per_s,
-                    p.refused_per_s,
-                    p.accept_ms.p99,
-                    p.delivery_ms.p99,
-                    p.abnormal_s,
-                )?;
-            }
-        }
+        self.write_phases(text)?;
         processes::write_lines(text, &self.processes)?;
-        writeln!(text)?;
-        for (name, cost) in [("server", &self.server), ("generator", &self.generator)] {
-            if let Some(cost) = cost {
-                writeln!(
-                    text,
-                    "{name:<9} {:.1} µs of CPU a message ({:.1} user, {:.1} system), {:.1} MB resident",
-                    cost.user_us_per_message + cost.system_us_per_message,
-                    cost.user_us_per_message,
-                    cost.system_us_per_message,
-                    cost.usage.resident_bytes as f64 / 1e6,
-                )?;
-            }
-        }
+        self.write_costs(text)?;
         writeln!(
             text,
             "raw: {} duplicates, {} out of order, {} resent, {} late statuses; recalls {}/{}",
@@ -324,6 +285,51 @@ impl Report {
             Verdict::Clean => writeln!(text, "no violation"),
             Verdict::Violated | Verdict::Invalid => Ok(()),
         }
+    }
+
+    /// How each phase went, where there are several.
+    fn write_phases(&self, text: &mut String) -> std::fmt::Result {
+        if self.phases.len() <= 1 {
+            return Ok(());
+        }
+        writeln!(
+            text,
+            "\n{:<12} {:>9} {:>9} {:>9} {:>9} {:>10} {:>10} {:>9}",
+            "phase", "offered/s", "accept/s", "deliver/s", "refuse/s", "accept p99", "deliv. p99", "abnormal"
+        )?;
+        for p in &self.phases {
+            writeln!(
+                text,
+                "{:<12} {:>9.0} {:>9.0} {:>9.0} {:>9.0} {:>10.2} {:>10.2} {:>7.0} s",
+                p.name,
+                p.rate,
+                p.accepted_per_s,
+                p.delivered_per_s,
+                p.refused_per_s,
+                p.accept_ms.p99,
+                p.delivery_ms.p99,
+                p.abnormal_s,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What a message cost the server and the generator, where it is known.
+    fn write_costs(&self, text: &mut String) -> std::fmt::Result {
+        writeln!(text)?;
+        for (name, cost) in [("server", &self.server), ("generator", &self.generator)] {
+            if let Some(cost) = cost {
+                writeln!(
+                    text,
+                    "{name:<9} {:.1} µs of CPU a message ({:.1} user, {:.1} system), {:.1} MB resident",
+                    cost.user_us_per_message + cost.system_us_per_message,
+                    cost.user_us_per_message,
+                    cost.system_us_per_message,
+                    cost.usage.resident_bytes as f64 / 1e6,
+                )?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -179,25 +179,7 @@ impl Judge {
                     sent.failed = true;
                 }
             }
-            What::Status { id, status } => {
-                seen.told += 1;
-                let told = seen.told;
-                let known = seen.statuses.entry(id).or_insert(Told { status, at_us, number: told });
-                // Each attempt may be answered, and a reader that was slow learns late and all at once.
-                let is_late_receipt =
-                    status == ACCEPTED && self.sends.get(&id).is_some_and(|sent| sent.is_resent);
-                let is_fresh = at_us.saturating_sub(known.at_us) < STATUS_TOLD_US
-                    && told < known.number + STATUS_TOLD_MAX
-                    && !is_late_receipt;
-                if status >= known.status {
-                    *known = Told { status, at_us, number: told };
-                } else if is_fresh {
-                    let text = format!("status {status} after {}", known.status);
-                    return fail(Rule::StatusRises, 0, 0, Some(id), text);
-                } else {
-                    self.fallen += 1;
-                }
-            }
+            What::Status { id, status } => self.told(entry, id, status)?,
             What::Arrived { peer, seq, from, id, content } => {
                 if !seen.arrived.insert(id) {
                     return fail(
@@ -228,6 +210,37 @@ impl Judge {
             }
             What::Served { peer, seq, content } => self.recalled_content(entry, peer, seq, content, 0)?,
             What::Rested => seen.is_rested = true,
+        }
+        Ok(())
+    }
+
+    /// A device was told a status: on one connection the latest ones only rise.
+    fn told(&mut self, entry: &Entry, id: Id, status: i32) -> Result<(), Violation> {
+        let Entry { at_us, device, .. } = *entry;
+        let seen = self.devices.get_mut(&device).expect("looked up before");
+        seen.told += 1;
+        let told = seen.told;
+        let known = seen.statuses.entry(id).or_insert(Told { status, at_us, number: told });
+        // Each attempt may be answered, and a reader that was slow learns late and all at once.
+        let is_late_receipt = status == ACCEPTED && self.sends.get(&id).is_some_and(|sent| sent.is_resent);
+        let is_fresh = at_us.saturating_sub(known.at_us) < STATUS_TOLD_US
+            && told < known.number + STATUS_TOLD_MAX
+            && !is_late_receipt;
+        if status >= known.status {
+            *known = Told { status, at_us, number: told };
+        } else if is_fresh {
+            let text = format!("status {status} after {}", known.status);
+            return Err(Violation {
+                rule: Rule::StatusRises,
+                at_us,
+                device,
+                peer: 0,
+                seq: 0,
+                id: Some(id),
+                text,
+            });
+        } else {
+            self.fallen += 1;
         }
         Ok(())
     }
