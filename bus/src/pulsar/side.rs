@@ -3,9 +3,10 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use petrel_protocol::limits;
+use pulsar::error::ConnectionError;
 use pulsar::{Authentication, ConnectionRetryOptions, OperationRetryOptions, Pulsar, TokioExecutor};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -143,21 +144,59 @@ pub(super) async fn until_closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-/// Connects to the brokers; waits for them where they are away.
+/// The part that is reported while this waits for a connection.
+const PART: &str = "connecting to the log";
+/// A wait is logged this often.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+/// Connects to the brokers. Waits for them where they are away: the client would by itself, but only for one that refuses
+/// a connection or does not answer it. One that starts or ends, or a balancer before it, takes connections and closes them.
 pub(super) async fn connect(config: Config) -> Result<Client, OpenError> {
-    let backoff = Duration::from_millis(limits::BUS_RECONNECT_MS_MAX);
-    let answer = Duration::from_millis(limits::BUS_PUBLISH_MS_MAX);
+    let mut logged: Option<Instant> = None;
+    loop {
+        let problem = match timeout(CONNECT_MAX, Box::pin(build(&config))).await {
+            Ok(Ok(client)) => {
+                config.health.works(PART);
+                return Ok(client);
+            }
+            Ok(Err(error)) if is_for_a_person(&error) => {
+                let broker = &config.broker;
+                return Err(OpenError(format!(
+                    "cannot connect to {broker}: {error}; correct its address or token"
+                )));
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it does not answer".to_owned(),
+        };
+        let problem = format!("{}: {problem}; start it, or mend the way to it", config.broker);
+        config.health.fails(PART, &problem);
+        if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+            tracing::warn!("no connection to the log yet: {problem}; trying again");
+            logged = Some(Instant::now());
+        }
+        tokio::time::sleep(BACKOFF).await;
+    }
+}
+
+/// The longest pause before the brokers are tried again.
+const BACKOFF: Duration = Duration::from_millis(limits::BUS_RECONNECT_MS_MAX);
+/// The longest that a broker may take for an answer.
+const ANSWER_MAX: Duration = Duration::from_millis(limits::BUS_PUBLISH_MS_MAX);
+/// The longest that the client may try by itself before it is said that it does.
+const CONNECT_MAX: Duration = ANSWER_MAX.saturating_mul(2);
+
+async fn build(config: &Config) -> Result<Client, pulsar::Error> {
     let connection = ConnectionRetryOptions {
-        max_backoff: backoff,
+        max_backoff: BACKOFF,
         max_retries: u32::MAX,
-        connection_timeout: answer,
+        connection_timeout: ANSWER_MAX,
         // A peer that is gone without a word is noticed within this and one answer.
-        keep_alive: answer,
+        keep_alive: ANSWER_MAX,
         ..ConnectionRetryOptions::default()
     };
     // What the broker answers is decided about here, not in the client.
     let operation =
-        OperationRetryOptions { operation_timeout: answer, retry_delay: backoff, max_retries: Some(0) };
+        OperationRetryOptions { operation_timeout: ANSWER_MAX, retry_delay: BACKOFF, max_retries: Some(0) };
     let mut builder = Pulsar::builder(&config.broker, TokioExecutor)
         .with_connection_retry_options(connection)
         .with_operation_retry_options(operation);
@@ -165,9 +204,20 @@ pub(super) async fn connect(config: Config) -> Result<Client, OpenError> {
         let data = token.0.clone().into_bytes();
         builder = builder.with_auth(Authentication { name: "token".to_owned(), data });
     }
-    let broker = &config.broker;
-    let connected = Box::pin(builder.build()).await;
-    connected.map_err(|error| {
-        OpenError(format!("cannot connect to {broker}: {error}; correct its address or token"))
-    })
+    builder.build().await
+}
+
+/// Whether waiting does not mend it: an address that names no host, or a token that the broker does not take.
+fn is_for_a_person(error: &pulsar::Error) -> bool {
+    use pulsar::proto::ServerError::{AuthenticationError, AuthorizationError};
+    match error {
+        pulsar::Error::Authentication(_) => true,
+        pulsar::Error::Connection(error) => matches!(
+            error,
+            ConnectionError::NotFound
+                | ConnectionError::Authentication(_)
+                | ConnectionError::PulsarError(Some(AuthenticationError | AuthorizationError), _)
+        ),
+        _ => false,
+    }
 }

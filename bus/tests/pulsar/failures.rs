@@ -264,6 +264,34 @@ async fn an_absent_broker_is_waited_for_and_told() {
     drop(broker);
 }
 
+/// A balancer before a broker that starts, or a broker that ends, takes connections and closes them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_broker_that_hangs_up_at_first_is_waited_for() {
+    let mut stack = Stack::new(PARTITIONS);
+    let broker = stack.config.broker.strip_prefix("pulsar://").unwrap().to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    stack.config.broker = format!("pulsar://{}", listener.local_addr().unwrap());
+    let (told, health) = (Arc::new(Mutex::new(Vec::new())), stack.config.health.clone());
+    let tells = Arc::clone(&told);
+    tokio::spawn(async move {
+        for count in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            if count < 4 {
+                continue;
+            }
+            tells.lock().unwrap().extend(health.problem());
+            let mut broker = tokio::net::TcpStream::connect(&broker).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut broker).await });
+        }
+    });
+    let bus = stack.open().await;
+    Publishing::new(&bus, Topic::Uplink).put(0, "x");
+    let told = told.lock().unwrap().clone();
+    assert!(told.iter().any(|problem| problem.contains("127.0.0.1")), "{told:?}");
+    assert_eq!(stack.config.health.problem(), None);
+    bus.close();
+}
+
 #[tokio::test]
 async fn a_full_backlog_refuses_until_readers_acknowledge() {
     let mut stack = Stack::new(1);
