@@ -109,7 +109,8 @@ X
 pulsar_is_ready() {
   local status=
   { exec {pulsar_fd}<>"/dev/tcp/127.0.0.1/$PULSAR_ADMIN_PORT"; } 2>/dev/null || return 1
-  printf 'GET /admin/v2/namespaces/public/default HTTP/1.0\r\n\r\n' >&"$pulsar_fd"
+  printf 'GET /admin/v2/namespaces/public/default HTTP/1.0\r\n%s\r\n' \
+    "${PULSAR_TOKEN:+Authorization: Bearer $PULSAR_TOKEN$'\r\n'}" >&"$pulsar_fd"
   read -r -t 5 status <&"$pulsar_fd" || true
   exec {pulsar_fd}>&-
   [[ $status == *' 200 '* ]]

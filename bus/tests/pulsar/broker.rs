@@ -11,13 +11,22 @@ pub(crate) struct Broker {
     port: u16,
     admin_port: u16,
     bookie_port: u16,
+    /// What it has in its configuration beside what `deploy/local` gives every broker.
+    settings: String,
+    /// With which it may be asked whether it is ready.
+    token: &'static str,
 }
 
 impl Broker {
     /// Starts nothing yet.
     pub(crate) fn new() -> Self {
+        Self::with(String::new(), "")
+    }
+
+    /// With these settings too. Starts nothing yet.
+    pub(crate) fn with(settings: String, token: &'static str) -> Self {
         let [port, admin_port, bookie_port] = free_ports();
-        Self { dir: tempfile::tempdir().unwrap(), port, admin_port, bookie_port }
+        Self { dir: tempfile::tempdir().unwrap(), port, admin_port, bookie_port, settings, token }
     }
 
     pub(crate) fn started() -> Self {
@@ -53,9 +62,13 @@ impl Broker {
 
     fn run(&self, program: &str) {
         let path = repository().join("deploy/local").join(program);
+        let settings = self.dir.path().join("settings");
+        std::fs::write(&settings, &self.settings).unwrap();
         let status = Command::new(&path)
             .args(["--only", "pulsar"])
             .env("PETREL_LOCAL_DIR", self.dir.path())
+            .env("PULSAR_CONF", settings)
+            .env("PULSAR_TOKEN", self.token)
             .env("PULSAR_PORT", self.port.to_string())
             .env("PULSAR_ADMIN_PORT", self.admin_port.to_string())
             .env("PULSAR_BOOKIE_PORT", self.bookie_port.to_string())

@@ -10,3 +10,4 @@ mod readers;
 mod stack;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;

@@ -71,13 +71,24 @@ impl Drop for Stack {
 
 /// One request of HTTP/1.0; none where nobody answers.
 pub(crate) fn http(admin: &str, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    http_with("", admin, method, path, body)
+}
+
+/// The same with more headers, each with its end of line.
+pub(crate) fn http_with(
+    headers: &str,
+    admin: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Option<(u16, String)> {
     let host = admin.strip_prefix("http://")?;
     let mut stream = TcpStream::connect(host).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     let length = body.len();
     let request = format!(
         "{method} /admin/v2/{path} HTTP/1.0\r\nhost: {host}\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\n\r\n{body}"
+         content-length: {length}\r\n{headers}\r\n{body}"
     );
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
