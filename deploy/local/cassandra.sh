@@ -80,6 +80,7 @@ Y
     periodic) printf 'commitlog_sync: periodic\ncommitlog_sync_period: 1000ms\n' ;;
     *) die "CASSANDRA_COMMITLOG is batch or periodic, not '$CASSANDRA_COMMITLOG'" ;;
   esac
+  if [ -n "${CASSANDRA_CONF:-}" ]; then cat "$CASSANDRA_CONF"; fi
 }
 
 cassandra_launch() {

@@ -4,6 +4,7 @@
 mod accounts;
 mod order;
 mod outages;
+mod passwords;
 #[path = "places/cassandra.rs"]
 mod place;
 mod server;

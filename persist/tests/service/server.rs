@@ -9,14 +9,21 @@ use tempfile::TempDir;
 pub(crate) struct Server {
     dir: TempDir,
     ports: [u16; 2],
+    /// What its configuration has beside what `deploy/local` gives every server.
+    settings: &'static str,
 }
 
 impl Server {
     /// Ports for a server, which does not run yet.
     pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// The same for a server with these settings too.
+    pub(crate) fn with(settings: &'static str) -> Self {
         let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = listeners.map(|listener| listener.local_addr().unwrap().port());
-        Self { dir: tempfile::tempdir().unwrap(), ports }
+        Self { dir: tempfile::tempdir().unwrap(), ports, settings }
     }
 
     pub(crate) fn node(&self) -> String {
@@ -49,11 +56,14 @@ impl Server {
 
     fn script(&self, name: &str) {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/local").join(name);
+        let settings = self.dir.path().join("settings");
+        std::fs::write(&settings, self.settings).unwrap();
         let done = Command::new(script)
             .args(["--only", "cassandra"])
             .env("PETREL_LOCAL_DIR", self.dir.path())
             .env("CASSANDRA_PORT", self.ports[0].to_string())
             .env("CASSANDRA_STORAGE_PORT", self.ports[1].to_string())
+            .env("CASSANDRA_CONF", settings)
             .env("CASSANDRA_HEAP", "320m")
             .output()
             .unwrap();

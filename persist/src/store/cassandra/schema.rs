@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use scylla::client::session::Session;
-use scylla::errors::ExecutionError;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::statement::Statement;
 
 use super::config::{Config, Consistency};
@@ -186,8 +186,19 @@ async fn check_replication(session: &Session, config: &Config) -> Result<(), Fai
         ))));
     }
     let query = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'";
-    let settings = session.query_unpaged(query, ()).await?.into_rows_result()?;
-    if let Some((sync,)) = settings.maybe_first_row::<(Option<String>,)>()?
+    let sync = match session.query_unpaged(query, ()).await {
+        Ok(settings) => settings.into_rows_result()?.maybe_first_row::<(Option<String>,)>()?,
+        Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unauthorized, why))) => {
+            tracing::warn!(
+                keyspace,
+                "Cassandra does not tell how it syncs ({why}): see that commitlog_sync is group or batch, else messages are \
+                 lost when all replicas of a row lose power at once; GRANT SELECT ON system_views.settings lets it be asked"
+            );
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some((sync,)) = sync
         && sync.as_deref() == Some("periodic")
     {
         tracing::warn!(

@@ -31,6 +31,15 @@ impl Place {
         Self { dir, config }
     }
 
+    /// With this name and password.
+    pub(crate) fn login(&mut self, user: &str, password: &str) {
+        self.config.credentials = Some((user.to_owned(), password.to_owned()));
+    }
+
+    pub(crate) fn keyspace(&self) -> &str {
+        &self.config.keyspace
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
