@@ -3,6 +3,7 @@
 
 mod faults;
 mod kinds;
+mod rights;
 mod server;
 #[path = "../routes/stack.rs"]
 mod stack;

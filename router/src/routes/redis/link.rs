@@ -266,9 +266,19 @@ fn is_full(error: &RedisError) -> bool {
     error.code() == Some("OOM")
 }
 
+/// Whether the name or the password is wrong, or the user may not do what is asked.
+fn is_forbidden(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS"))
+        // What a script may not do is told as an error of the script.
+        || error.to_string().contains("ACL failure")
+}
+
 fn kind_of(error: &RedisError) -> &'static str {
     if is_full(error) {
         "out_of_memory"
+    } else if is_forbidden(error) {
+        "forbidden"
     } else if error.is_timeout() {
         "timeout"
     } else if error.is_io_error() {
@@ -281,9 +291,39 @@ fn kind_of(error: &RedisError) -> &'static str {
 fn mend_of(error: &RedisError) -> &'static str {
     if is_full(error) {
         "raise its maxmemory, or remove what else it holds; until then no session gets a route, and those that have one go on"
+    } else if is_forbidden(error) {
+        "correct the user and the password in its URL, or give that user the rights that deploy/README.md names; until then \
+         sessions wait and deliveries are held, and nothing that was accepted is lost"
     } else if is_broken(error) {
         "start it, or correct its address; until then sessions wait and deliveries are held, and nothing that was accepted is lost"
     } else {
         "Petrel needs a master, version 7 or later, that takes scripts and HGETALL"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a server answers it.
+    fn answered(line: &str) -> RedisError {
+        redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap().extract_error().unwrap_err()
+    }
+
+    #[test]
+    fn who_may_not_is_told_to_mend_the_rights() {
+        for line in [
+            "NOAUTH Authentication required.",
+            "NOPERM User petrel has no permissions to run the 'get' command",
+            "WRONGPASS invalid username-password pair or user is disabled.",
+            "ERR ACL failure in script: User petrel has no permissions to run the 'info' command",
+        ] {
+            let error = answered(line);
+            assert_eq!(kind_of(&error), "forbidden", "{line}");
+            assert!(mend_of(&error).contains("the rights"), "{line}");
+        }
+        let full = answered("OOM command not allowed when used memory > 'maxmemory'.");
+        assert_eq!(kind_of(&full), "out_of_memory");
+        assert_eq!(kind_of(&answered("ERR unknown command 'HGETALL'")), "refused");
     }
 }
