@@ -57,8 +57,8 @@ impl Log {
         // Dropping this future ends the threads.
         let sides = Sides::start()?;
         let generation_id = sides.publish(bootstrap::until_ready(config.clone(), names.clone())).await??;
-        let publish_client = sides.publish(side::connect(config.clone())).await??;
-        let read_client = sides.read(side::connect(config.clone())).await??;
+        let publish_client = sides.publish(side::connect(config.clone())).await?;
+        let read_client = sides.read(side::connect(config.clone())).await?;
         let shared = Shared::new(config, names, generation_id, &sides, publish_client, read_client);
         Ok(Arc::new(Self { shared: Arc::new(shared), sides }))
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use hyper::Uri;
 use petrel_protocol::limits::BUS_BACKLOG_BYTES_MAX;
 
 use super::names::Names;
@@ -57,10 +58,10 @@ impl Config {
     /// The topics' names, where all of this can be meant.
     pub(super) fn verified(&self) -> Result<Names, OpenError> {
         let refuse = |what: String| Err(OpenError(what));
-        if !["pulsar://", "pulsar+ssl://"].iter().any(|scheme| self.broker.starts_with(scheme)) {
+        if !is_address(&self.broker, &["pulsar", "pulsar+ssl"]) {
             return refuse(format!("{} is no broker: write pulsar://host:6650", self.broker));
         }
-        if !self.admin.starts_with("http://") {
+        if !is_address(&self.admin, &["http"]) {
             return refuse(format!("{} is no administration: write http://host:8080", self.admin));
         }
         if self.partitions == 0 || self.partitions > 1_024 {
@@ -78,6 +79,17 @@ impl Config {
     }
 }
 
+/// Whether it names one host, by one of these schemes.
+fn is_address(text: &str, schemes: &[&str]) -> bool {
+    let Ok(uri) = text.parse::<Uri>() else { return false };
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return false };
+    let host = authority.host();
+    // A port that is none is passed over by the parser.
+    let port = authority.as_str().strip_prefix(host);
+    let has_port = port.is_some_and(|port| port.is_empty() || authority.port_u16().is_some());
+    schemes.contains(&scheme) && !host.is_empty() && !host.contains(',') && has_port
+}
+
 /// A bearer token. It is not shown where the configuration is.
 #[derive(Clone)]
 pub struct Token(pub String);
@@ -85,5 +97,30 @@ pub struct Token(pub String);
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_one_host() {
+        for text in ["pulsar://a", "pulsar://a:6650", "pulsar+ssl://a.example:6651/", "pulsar://[::1]:6650"] {
+            assert!(is_address(text, &["pulsar", "pulsar+ssl"]), "{text}");
+        }
+        for text in [
+            "a",
+            "a:6650",
+            "http://a",
+            "pulsar://",
+            "pulsar://:6650",
+            "pulsar://a:port",
+            "pulsar://a:",
+            "pulsar://a:99999",
+            "pulsar://a:6650,b:6650",
+        ] {
+            assert!(!is_address(text, &["pulsar", "pulsar+ssl"]), "{text}");
+        }
     }
 }

@@ -6,7 +6,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use petrel_protocol::limits;
-use pulsar::error::ConnectionError;
 use pulsar::{Authentication, ConnectionRetryOptions, OperationRetryOptions, Pulsar, TokioExecutor};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -150,20 +149,15 @@ const PART: &str = "connecting to the log";
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
 /// Connects to the brokers. Waits for them where they are away: the client would by itself, but only for one that refuses
-/// a connection or does not answer it. One that starts or ends, or a balancer before it, takes connections and closes them.
-pub(super) async fn connect(config: Config) -> Result<Client, OpenError> {
+/// a connection or does not answer it. One that starts or ends, or a balancer before it, takes connections and closes them,
+/// and its name may not be found yet. What is wrong with a token the administration has said before.
+pub(super) async fn connect(config: Config) -> Client {
     let mut logged: Option<Instant> = None;
     loop {
         let problem = match timeout(CONNECT_MAX, Box::pin(build(&config))).await {
             Ok(Ok(client)) => {
                 config.health.works(PART);
-                return Ok(client);
-            }
-            Ok(Err(error)) if is_for_a_person(&error) => {
-                let broker = &config.broker;
-                return Err(OpenError(format!(
-                    "cannot connect to {broker}: {error}; correct its address or token"
-                )));
+                return client;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
@@ -205,19 +199,4 @@ async fn build(config: &Config) -> Result<Client, pulsar::Error> {
         builder = builder.with_auth(Authentication { name: "token".to_owned(), data });
     }
     builder.build().await
-}
-
-/// Whether waiting does not mend it: an address that names no host, or a token that the broker does not take.
-fn is_for_a_person(error: &pulsar::Error) -> bool {
-    use pulsar::proto::ServerError::{AuthenticationError, AuthorizationError};
-    match error {
-        pulsar::Error::Authentication(_) => true,
-        pulsar::Error::Connection(error) => matches!(
-            error,
-            ConnectionError::NotFound
-                | ConnectionError::Authentication(_)
-                | ConnectionError::PulsarError(Some(AuthenticationError | AuthorizationError), _)
-        ),
-        _ => false,
-    }
 }

@@ -93,8 +93,14 @@ async fn what_cannot_be_meant_is_refused() {
         change(&mut config);
         config
     };
-    assert!(refusal(config(|c| c.broker = "127.0.0.1".into())).await.contains("write pulsar://"));
-    assert!(refusal(config(|c| c.admin = "127.0.0.1".into())).await.contains("write http://"));
+    for address in ["127.0.0.1", "pulsar://", "pulsar://:6650", "pulsar://a:port", "pulsar://a:6650,b:6650"] {
+        let config = Config { broker: address.into(), ..stack.config.clone() };
+        assert!(refusal(config).await.contains("write pulsar://"), "{address}");
+    }
+    for address in ["127.0.0.1", "http://", "https://a:8443", "http://a:8080,b:8080"] {
+        let config = Config { admin: address.into(), ..stack.config.clone() };
+        assert!(refusal(config).await.contains("write http://"), "{address}");
+    }
     assert!(refusal(config(|c| c.namespace = "a/b".into())).await.contains("use letters"));
 }
 

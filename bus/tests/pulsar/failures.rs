@@ -264,6 +264,24 @@ async fn an_absent_broker_is_waited_for_and_told() {
     drop(broker);
 }
 
+/// At the start of a machine its resolver may not work yet.
+#[tokio::test]
+async fn a_name_that_is_not_found_is_waited_for_and_told() {
+    let mut stack = Stack::new(PARTITIONS);
+    // RFC 6761, section 6.4: it is never found.
+    stack.config.broker = "pulsar://broker.invalid:6650".to_owned();
+    let health = stack.config.health.clone();
+    let opening = tokio::spawn(Bus::pulsar(stack.config.clone()));
+    let until = Instant::now() + PATIENCE;
+    while !health.problem().is_some_and(|problem| problem.contains("broker.invalid")) {
+        assert!(Instant::now() < until, "it is told");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!opening.is_finished(), "it waits");
+    opening.abort();
+}
+
 /// A balancer before a broker that starts, or a broker that ends, takes connections and closes them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_broker_that_hangs_up_at_first_is_waited_for() {
