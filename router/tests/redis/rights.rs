@@ -4,7 +4,7 @@ use petrel_router::routes::redis::Config;
 use petrel_router::routes::{Refusal, Renewal, Routes};
 
 use crate::faults::eventually;
-use crate::server::Server;
+use crate::server::{Server, free_port};
 use crate::stack::{Stack, lease};
 
 /// What `deploy/README.md` says.
@@ -57,4 +57,38 @@ fn what_is_wrong_with_the_user_is_put_right_on_the_server() {
     allow(&server, &["+info"]);
     assert_eq!(try_lease(), Ok(Renewal::New { replaced: None }));
     eventually("it is ready", || stack.routes.is_ready());
+}
+
+#[test]
+fn the_password_in_a_sentinels_address_is_the_masters() {
+    let master = Server::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("sentinel.conf");
+    let text =
+        format!("sentinel monitor petrel 127.0.0.1 {} 1\nsentinel auth-pass petrel secret\n", master.port);
+    std::fs::write(&config, text).unwrap();
+    master.command(&["CONFIG", "SET", "requirepass", "secret"]).unwrap();
+    let sentinel = Server::start_on(free_port(), &[config.to_str().unwrap(), "--sentinel"]);
+    takes_a_lease_with_the_password("redis+sentinel", &format!("{}/petrel", sentinel.port));
+}
+
+#[test]
+fn the_password_in_a_clusters_address_is_that_of_all_nodes() {
+    let node = Server::start(&["--cluster-enabled", "yes"]);
+    node.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).unwrap();
+    node.command(&["CONFIG", "SET", "requirepass", "secret"]).unwrap();
+    takes_a_lease_with_the_password("redis+cluster", &node.port.to_string());
+}
+
+fn takes_a_lease_with_the_password(scheme: &str, at: &str) {
+    let with = |password: &str| {
+        let urls = vec![format!("{scheme}://{password}127.0.0.1:{at}")];
+        Stack::new(Routes::redis(&Config { urls, prefix: "p:".to_owned() }).unwrap(), true)
+    };
+    let try_lease = |stack: &Stack| stack.wait(stack.routes.lease(stack.now(), &lease(1, 10)));
+    let stack = with(":secret@");
+    eventually("a lease is taken", || try_lease(&stack) == Ok(Renewal::New { replaced: None }));
+    for wrong in ["", ":other@"] {
+        assert_eq!(try_lease(&with(wrong)), Err(Refusal::Unavailable), "'{wrong}'");
+    }
 }
