@@ -1,5 +1,6 @@
-# One node of Cassandra 5.0, from its jars in the Java registry. Sourced.
+# A node of Cassandra 5.0, alone or one of several, from its jars in the Java registry. Sourced.
 
+CASSANDRA_ADDRESS=${CASSANDRA_ADDRESS:-127.0.0.1}
 CASSANDRA_PORT=${CASSANDRA_PORT:-9042}
 CASSANDRA_STORAGE_PORT=${CASSANDRA_STORAGE_PORT:-7000}
 CASSANDRA_HEAP=${CASSANDRA_HEAP:-512m}
@@ -7,9 +8,9 @@ CASSANDRA_DIRECT=${CASSANDRA_DIRECT:-256m}
 cassandra_version=$(sed -n 's:.*<version>\(5[^<]*\)</version>.*:\1:p' "$here/cassandra.pom.xml")
 cassandra_jars=$cache_dir/cassandra-$cassandra_version
 
-cassandra_ports() { echo "$CASSANDRA_PORT $CASSANDRA_STORAGE_PORT"; }
+cassandra_ports() { echo "$CASSANDRA_ADDRESS:$CASSANDRA_PORT $CASSANDRA_ADDRESS:$CASSANDRA_STORAGE_PORT"; }
 cassandra_memory_mb() { echo $(($(megabytes "$CASSANDRA_HEAP") + $(megabytes "$CASSANDRA_DIRECT") + 200)); }
-cassandra_address() { echo "127.0.0.1:$CASSANDRA_PORT"; }
+cassandra_address() { echo "$CASSANDRA_ADDRESS:$CASSANDRA_PORT"; }
 
 cassandra_tools() { need_download_tools Cassandra "$cassandra_jars"; }
 
@@ -33,14 +34,14 @@ cassandra_yaml() {
   cat <<Y
 cluster_name: petrel-local
 num_tokens: 1
-initial_token: "0"
+initial_token: "${CASSANDRA_TOKEN:-0}"
 auto_bootstrap: false
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 endpoint_snitch: SimpleSnitch
 dynamic_snitch: false
-seed_provider: [{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{seeds: "127.0.0.1:$CASSANDRA_STORAGE_PORT"}]}]
-listen_address: 127.0.0.1
-rpc_address: 127.0.0.1
+seed_provider: [{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{seeds: "${CASSANDRA_SEED:-$CASSANDRA_ADDRESS}:$CASSANDRA_STORAGE_PORT"}]}]
+listen_address: $CASSANDRA_ADDRESS
+rpc_address: $CASSANDRA_ADDRESS
 storage_port: $CASSANDRA_STORAGE_PORT
 native_transport_port: $CASSANDRA_PORT
 data_file_directories: [$data/data]
@@ -115,5 +116,5 @@ X
 }
 
 cassandra_is_ready() {
-  is_listening "$CASSANDRA_PORT" && grep -q 'Startup complete' "$(dir_of cassandra)/log"
+  is_listening "$CASSANDRA_ADDRESS:$CASSANDRA_PORT" && grep -q 'Startup complete' "$(dir_of cassandra)/log"
 }

@@ -126,9 +126,14 @@ need_java() {
   esac
 }
 
-is_listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+# is_listening [ADDRESS:]PORT: somebody does.
+is_listening() {
+  local at=127.0.0.1:$1
+  [[ $1 != *:* ]] || at=$1
+  (exec 3<>"/dev/tcp/${at%:*}/${at##*:}") 2>/dev/null
+}
 
-# need_ports SERVER PORT...: each is free; one that a killed server still holds gets a few seconds.
+# need_ports SERVER [ADDRESS:]PORT...: each is free; one that a killed server still holds gets a few seconds.
 need_ports() {
   local server=$1 port i holder; shift
   for port in "$@"; do
@@ -136,7 +141,7 @@ need_ports() {
       is_listening "$port" || continue 2
       sleep 0.1
     done
-    holder=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:((\(.*\))).*/ by \1/p' | head -n 1)
+    holder=$(ss -Hltnp "sport = :${port##*:}" 2>/dev/null | sed -n 's/.*users:((\(.*\))).*/ by \1/p' | head -n 1)
     die "port $port, which $server needs, is in use$holder: stop that, or choose another (deploy/local/up --help)"
   done
 }

@@ -2,6 +2,7 @@
 //! Needs the server that `deploy/local/up` starts, or the one that PETREL_TEST_CASSANDRA names; [`outages`] starts its own.
 
 mod accounts;
+mod nodes;
 mod order;
 mod outages;
 mod passwords;

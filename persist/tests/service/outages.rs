@@ -13,7 +13,7 @@ use crate::server::Server;
 use crate::world::{PARTITIONS, World, config, content, pair, send};
 
 const PATIENCE: Duration = Duration::from_mins(2);
-const SENDS: u64 = 600;
+pub(crate) const SENDS: u64 = 600;
 const A_PACK: u64 = 20;
 
 /// One server at a time: each has some hundred MB.
@@ -31,16 +31,16 @@ pub(crate) fn until(what: &str, is_true: impl Fn() -> bool) {
 }
 
 /// Whether something has to be written and cannot be.
-fn is_waiting(world: &World) -> bool {
+pub(crate) fn is_waiting(world: &World) -> bool {
     let status = world.persist.as_ref().unwrap().status();
     matches!(&status, Status::Waiting { part: "store", why } if why.contains("writes failed"))
 }
 
 /// The first half of the sends, and the second.
-const HALVES: [std::ops::Range<u64>; 2] = [0..SENDS / 2, SENDS / 2..SENDS];
+pub(crate) const HALVES: [std::ops::Range<u64>; 2] = [0..SENDS / 2, SENDS / 2..SENDS];
 
 /// Accepts these sends, in two conversations.
-fn accept(world: &World, sends: std::ops::Range<u64>) {
+pub(crate) fn accept(world: &World, sends: std::ops::Range<u64>) {
     for first in sends.step_by(A_PACK as usize) {
         for peer in [2, 3] {
             world.uplink((first..first + A_PACK).map(|n| send(1, peer, 10_000 * peer + n)).collect());
@@ -62,7 +62,7 @@ fn half_accepted() -> (MutexGuard<'static, ()>, Server, Place, World) {
 }
 
 /// Reads what is published until all of it came once, and compares it with what the store gives back.
-fn each_is_there_once_and_in_order(world: &mut World) {
+pub(crate) fn each_is_there_once_and_in_order(world: &mut World) {
     let is_last = |event: &Stored, peer| event.seq == SENDS && event.conversation.unwrap().b == peer;
     let events =
         world.stored_until(|events| [2, 3].iter().all(|peer| events.iter().any(|e| is_last(e, *peer))));

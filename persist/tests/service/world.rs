@@ -150,9 +150,19 @@ impl World {
         receiver.recv_timeout(PATIENCE).expect("every call is answered")
     }
 
-    pub(crate) fn sync_page(&self, user: u64, device: u32, rows_max: u32, page: Bytes) -> SyncReply {
+    pub(crate) fn try_sync_page(
+        &self,
+        user: u64,
+        device: u32,
+        rows_max: u32,
+        page: Bytes,
+    ) -> Result<SyncReply, CallError> {
         let request = SyncRequest { user, device, page, rows_max, pushed: Vec::new() };
-        self.call(|reply| PersistCall::Sync(request, reply)).unwrap()
+        self.call(|reply| PersistCall::Sync(request, reply))
+    }
+
+    pub(crate) fn sync_page(&self, user: u64, device: u32, rows_max: u32, page: Bytes) -> SyncReply {
+        self.try_sync_page(user, device, rows_max, page).unwrap()
     }
 
     /// All pages: for each conversation its seqs, and the highest seq covered.

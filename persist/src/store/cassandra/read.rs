@@ -1,4 +1,5 @@
-//! What is read, single partitions each, many at once. A read is tried once: who asked decides what follows.
+//! What is read, single partitions each, many at once. A read is tried once at each node that may answer: who asked decides
+//! what follows.
 
 use std::collections::HashMap;
 

@@ -17,7 +17,7 @@ use crate::store::{Belongs, hash};
 
 /// The version of the tables below. A keyspace of a higher one is left alone; one of a lower one is migrated, one step
 /// after the other ([`steps`]).
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// How long the lock is held at most by somebody who died over it, seconds.
 const LOCK_S: i32 = 60;
@@ -25,6 +25,21 @@ const LOCK_S: i32 = 60;
 const DEFINE: Duration = Duration::from_secs(30);
 /// How often the lock is tried.
 const LOCK_RETRY: Duration = Duration::from_millis(300);
+
+/// All tables.
+const TABLES: [&str; 11] = [
+    "meta",
+    "messages",
+    "message_keys",
+    "conversation_heads",
+    "cursors",
+    "user_conversations",
+    "devices",
+    "accounts",
+    "token_versions",
+    "snowflake_marks",
+    "dead_letters",
+];
 
 /// The names of the rows in `meta`.
 pub(super) const META_VERSION: &str = "schema version";
@@ -112,6 +127,12 @@ fn steps(version: i64) -> Vec<String> {
             "ALTER TABLE KS.user_conversations ADD IF NOT EXISTS seq bigint".to_owned(),
             format!("ALTER TABLE KS.user_conversations WITH {again}"),
         ],
+        // A node asks another replica where the first does not answer soon. By default it waits for as long as all but 1 % of
+        // reads took, and where there were few, for half of its time-out: until a node that is lost is known as such, 10 s and
+        // more, each quorum with it would take seconds.
+        3 => TABLES
+            .map(|table| format!("ALTER TABLE KS.{table} WITH speculative_retry = 'MIN(99p,200ms)'"))
+            .into(),
         _ => Vec::new(),
     }
 }

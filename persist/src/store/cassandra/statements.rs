@@ -3,10 +3,16 @@
 //! `TIMESTAMP ?` is never a clock: for what the log decides it is `applied` of the event, for a cursor its seq. The highest
 //! wins, so a late write of a reader that was replaced undoes nothing, and a cursor is a maximum without a read.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use petrel_protocol::limits;
 use prometheus::{Histogram, IntCounter};
+use scylla::client::execution_profile::ExecutionProfileHandle;
 use scylla::client::session::Session;
 use scylla::errors::PrepareError;
+use scylla::policies::retry::DefaultRetryPolicy;
+use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::statement::prepared::PreparedStatement;
 
 use super::metrics::METRICS;
@@ -28,7 +34,8 @@ macro_rules! statements {
 
         impl Statements {
             pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, PrepareError> {
-                Ok(Self { $($name: prepare(session, stringify!($name), $cql, keyspace).await?,)* })
+                let reads = reads(session);
+                Ok(Self { $($name: prepare(session, stringify!($name), $cql, keyspace, &reads).await?,)* })
             }
         }
     };
@@ -76,6 +83,21 @@ statements! {
     select_mark: "SELECT mark_ms FROM KS.snowflake_marks WHERE worker = ?",
 }
 
+/// A read is asked of another node where the first one fails, or has not answered for so long: one node that is lost or
+/// stands still delays nobody. Writes are repeated where they are decided about (`write`).
+const READ_ELSEWHERE_AFTER: Duration = Duration::from_millis(500);
+
+/// How reads are carried out.
+fn reads(session: &Session) -> ExecutionProfileHandle {
+    let elsewhere =
+        SimpleSpeculativeExecutionPolicy { max_retry_count: 1, retry_interval: READ_ELSEWHERE_AFTER };
+    let profile = session.get_default_execution_profile_handle().pointee_to_builder();
+    let profile = profile
+        .retry_policy(Arc::new(DefaultRetryPolicy::new()))
+        .speculative_execution_policy(Some(Arc::new(elsewhere)));
+    profile.build().into_handle()
+}
+
 /// Rows in one page: contents may have 64 KiB each, ids have 17 bytes.
 fn page_rows(name: &str) -> i32 {
     let rows =
@@ -88,9 +110,13 @@ async fn prepare(
     name: &'static str,
     cql: &str,
     keyspace: &str,
+    reads: &ExecutionProfileHandle,
 ) -> Result<Statement, PrepareError> {
     let mut prepared = session.prepare(cql.replace("KS.", &format!("{keyspace}."))).await?;
     prepared.set_is_idempotent(true);
+    if cql.starts_with("SELECT") {
+        prepared.set_execution_profile_handle(Some(reads.clone()));
+    }
     prepared.set_page_size(page_rows(name));
     // The columns are named in each statement and never change their type: the server need not send them each time.
     prepared.set_use_cached_result_metadata(true);

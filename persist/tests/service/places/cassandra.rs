@@ -10,6 +10,8 @@ use tempfile::TempDir;
 pub(crate) struct Place {
     dir: TempDir,
     config: Config,
+    /// On a server of others, which does not end with the test.
+    is_shared: bool,
 }
 
 impl Place {
@@ -18,17 +20,24 @@ impl Place {
         std::net::TcpStream::connect(&node).unwrap_or_else(|error| {
             panic!("no Cassandra at {node} ({error}): start it with deploy/local/up")
         });
-        Self::at(node)
+        let mut place = Self::at(node);
+        place.is_shared = true;
+        place
     }
 
-    /// On this server, which need not run yet.
+    /// On this server of the test's own, which need not run yet.
     pub(crate) fn at(node: String) -> Self {
+        Self::on(vec![node], 1)
+    }
+
+    /// On these nodes of the test's own, each row on so many.
+    pub(crate) fn on(nodes: Vec<String>, replicas: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let random = dir.path().file_name().unwrap().to_str().unwrap().bytes();
         let random: Vec<_> = random.map(|byte| format!("{byte:02x}")).collect();
-        let mut config = Config::new(vec![node], format!("petrel_test_{}", random.concat()));
-        config.replication = Replication::Everywhere(1);
-        Self { dir, config }
+        let mut config = Config::new(nodes, format!("petrel_test_{}", random.concat()));
+        config.replication = Replication::Everywhere(replicas);
+        Self { dir, config, is_shared: false }
     }
 
     /// With this name and password.
@@ -51,11 +60,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if !self.is_shared {
+            return;
+        }
         let Config { nodes, keyspace, .. } = &self.config;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            // A server of the test's own may be gone.
-            let Ok(session) = SessionBuilder::new().known_nodes(nodes).build().await else { return };
+            let session = SessionBuilder::new().known_nodes(nodes).build().await.unwrap();
             session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {keyspace}"), ()).await.unwrap();
         });
     }
