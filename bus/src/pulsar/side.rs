@@ -143,6 +143,12 @@ pub(super) async fn until_closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
+/// The longest pause before the brokers are tried again.
+const BACKOFF: Duration = Duration::from_millis(limits::BUS_RECONNECT_MS_MAX);
+/// The longest that a broker may take for an answer.
+const ANSWER_MAX: Duration = Duration::from_millis(limits::BUS_PUBLISH_MS_MAX);
+/// The longest that the client may try by itself before it is said that it does.
+const CONNECT_MAX: Duration = ANSWER_MAX.saturating_mul(2);
 /// The part that is reported while this waits for a connection.
 const PART: &str = "connecting to the log";
 /// A wait is logged this often.
@@ -171,13 +177,6 @@ pub(super) async fn connect(config: Config) -> Client {
         tokio::time::sleep(BACKOFF).await;
     }
 }
-
-/// The longest pause before the brokers are tried again.
-const BACKOFF: Duration = Duration::from_millis(limits::BUS_RECONNECT_MS_MAX);
-/// The longest that a broker may take for an answer.
-const ANSWER_MAX: Duration = Duration::from_millis(limits::BUS_PUBLISH_MS_MAX);
-/// The longest that the client may try by itself before it is said that it does.
-const CONNECT_MAX: Duration = ANSWER_MAX.saturating_mul(2);
 
 async fn build(config: &Config) -> Result<Client, pulsar::Error> {
     let connection = ConnectionRetryOptions {

@@ -89,7 +89,8 @@ impl Cassandra {
                 Err(Failure::Wait(why)) => health.waits(
                     STORE,
                     format!(
-                        "Cassandra at {} cannot be used: {why}; start it, or correct its address, its user or that one's password; trying again",
+                        "Cassandra at {} cannot be used: {why}; start it, or correct its address, its user or that one's \
+                         password; trying again",
                         config.nodes.join(", ")
                     ),
                 ),

@@ -63,8 +63,9 @@ impl<E: std::error::Error> From<E> for Failure {
 /// The statements that lead from the version before to this one.
 ///
 /// In these tables no row is ever deleted and none expires (what was accepted is kept), so there are no tombstones, and
-/// compaction serves reading alone. Tables whose rows are written once (`T4`: tiered, four at a time) cost the least for each write; those whose rows are written again
-/// and again (`L4`: levelled) keep the copies of a row in few files, so that reading it touches few.
+/// compaction serves reading alone. Tables whose rows are written once (`T4`: tiered, four at a time) cost the least for
+/// each write; those whose rows are written again and again (`L4`: levelled) keep the copies of a row in few files, so that
+/// reading it touches few.
 fn steps(version: i64) -> Vec<String> {
     let once = "compaction = {'class': 'UnifiedCompactionStrategy', 'scaling_parameters': 'T4'}";
     let again = "compaction = {'class': 'UnifiedCompactionStrategy', 'scaling_parameters': 'L4'}";
