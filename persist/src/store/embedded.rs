@@ -13,7 +13,8 @@ mod table;
 pub(super) mod torn;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use fjall::{Database, OwnedWriteBatch, PersistMode, Slice};
 use petrel_protocol::ids::{ConversationId, Device, UserId};
@@ -49,6 +50,8 @@ struct Tables {
     seqs: Seqs,
     /// Held from the reading of cursors to their writing, since they only rise.
     raising: Mutex<()>,
+    /// Writes hold it together, a sync alone. fjall's journal is locked while it is synced anyway.
+    quiet: RwLock<()>,
     /// Held from looking for a name, or reading a version or mark, to its writing.
     claiming: Mutex<()>,
 }
@@ -139,12 +142,22 @@ impl Embedded {
     }
 
     fn write(&self, batch: OwnedWriteBatch) -> Result<(), StoreError> {
+        let _writing = self.0.quiet.read().unwrap_or_else(PoisonError::into_inner);
         batch.commit()?;
         Ok(self.0.all().iter().try_for_each(|table| table.rotate())?)
     }
 
-    pub(super) fn sync(&self) -> Result<(), StoreError> {
-        Ok(self.0.db.persist(PersistMode::SyncData)?)
+    /// `has_lost_pages` is set where the sync itself has failed. What a write has left in fjall's buffer goes to the file
+    /// before, without another write between: on a full disk that fails, which loses nothing.
+    pub(super) fn sync(&self, has_lost_pages: &AtomicBool) -> Result<(), StoreError> {
+        let _alone = self.0.quiet.write().unwrap_or_else(PoisonError::into_inner);
+        self.0.db.persist(PersistMode::Buffer)?;
+        let synced = self.0.db.persist(PersistMode::SyncData);
+        // One that was refused was not tried: the failure was another's.
+        if matches!(&synced, Err(error) if !matches!(error, fjall::Error::Poisoned)) {
+            has_lost_pages.store(true, Ordering::Relaxed);
+        }
+        Ok(synced?)
     }
 
     pub(super) fn advance(
@@ -399,6 +412,7 @@ impl Tables {
             meta: open("meta", Kind::Quiet)?,
             seqs: Seqs::default(),
             raising: Mutex::new(()),
+            quiet: RwLock::new(()),
             claiming: Mutex::new(()),
             db,
         })

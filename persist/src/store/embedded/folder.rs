@@ -62,14 +62,7 @@ impl Folder {
     }
 
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
-        self.with(|store| {
-            store.sync().inspect_err(|error| {
-                // One that was refused was not tried: the failure was another's.
-                if matches!(error, StoreError::Disk(error) if !matches!(error, fjall::Error::Poisoned)) {
-                    self.0.has_lost_pages.store(true, Ordering::Relaxed);
-                }
-            })
-        })
+        self.with(|store| store.sync(&self.0.has_lost_pages))
     }
 
     #[cfg(test)]

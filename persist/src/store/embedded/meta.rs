@@ -1,5 +1,7 @@
 //! What the folder says of itself: its format, the log that it belongs to, and the mark of account ids.
 
+use std::sync::atomic::AtomicBool;
+
 use std::path::Path;
 
 use super::Embedded;
@@ -26,7 +28,7 @@ impl Embedded {
                 self.set_meta(META_GENERATION_ID[0], id[0]).map_err(failed)?;
                 self.set_meta(META_GENERATION_ID[1], id[1]).map_err(failed)?;
                 self.set_meta(META_FORMAT, u64::from(FORMAT)).map_err(failed)?;
-                return self.sync().map_err(failed);
+                return self.sync(&AtomicBool::default()).map_err(failed);
             }
             Some(format) if format > u64::from(FORMAT) => {
                 return Err(StartError(format!(
