@@ -28,6 +28,7 @@ mod policies;
 mod receipts;
 mod shared;
 mod side;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;

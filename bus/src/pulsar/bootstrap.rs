@@ -8,7 +8,7 @@
 //! other topics repeat. A topic whose subscriptions are all there says so in a property. From then on a missing
 //! subscription means that records may be lost, and is for a person to judge.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
@@ -20,6 +20,7 @@ use super::Config;
 use super::admin::{Admin, Answer};
 use super::names::Names;
 use super::policies::{Policy, policies};
+use super::waiting::Waiting;
 use crate::OpenError;
 
 const GENERATION: &str = "petrel-generation";
@@ -31,8 +32,6 @@ const CREATED: &str = "created";
 const PART: &str = "opening the log";
 /// How long a broker waits before it rewinds for a reader that takes over, in ms.
 const FAILOVER_DELAY: &str = "activeConsumerFailoverDelayTimeMillis";
-/// A wait is logged this often.
-const LOG_EVERY: Duration = Duration::from_secs(5);
 /// What is for a person to mend is found so often in a row before it ends the start: while several processes make the same
 /// things at once, the administration may answer one of them from before.
 const NEVER_AFTER: u32 = 2;
@@ -50,13 +49,13 @@ use Failure::{Never, Wait};
 /// Answers with the generation's id once all is made and verified. An error is for a person to mend.
 pub(super) async fn until_ready(config: Config, names: Names) -> Result<[u8; 16], OpenError> {
     let mut pause = Duration::from_millis(limits::BUS_RECONNECT_MS_MAX / 4);
-    let mut logged: Option<Instant> = None;
+    let mut waiting = Waiting::new(&config.health, PART, "the log on Pulsar cannot be opened yet");
     let mut nevers = 0;
     loop {
         let bootstrap = Bootstrap { config: &config, names: &names, admin: Admin::new(&config) };
         let problem = match bootstrap.run().await {
             Ok(id) => {
-                config.health.works(PART);
+                waiting.is_over();
                 return Ok(id);
             }
             Err(Never(problem)) => {
@@ -71,11 +70,7 @@ pub(super) async fn until_ready(config: Config, names: Names) -> Result<[u8; 16]
                 problem
             }
         };
-        config.health.fails(PART, &problem);
-        if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
-            tracing::warn!("the log on Pulsar cannot be opened yet: {problem}; trying again");
-            logged = Some(Instant::now());
-        }
+        waiting.goes_on(&problem);
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(2 * limits::BUS_RECONNECT_MS_MAX));
     }

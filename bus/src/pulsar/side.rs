@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use petrel_protocol::limits;
 use pulsar::{Authentication, ConnectionRetryOptions, OperationRetryOptions, Pulsar, TokioExecutor};
@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::Config;
+use super::waiting::Waiting;
 use crate::OpenError;
 
 /// A connection to the brokers.
@@ -151,29 +152,22 @@ const ANSWER_MAX: Duration = Duration::from_millis(limits::BUS_PUBLISH_MS_MAX);
 const CONNECT_MAX: Duration = ANSWER_MAX.saturating_mul(2);
 /// The part that is reported while this waits for a connection.
 const PART: &str = "connecting to the log";
-/// A wait is logged this often.
-const LOG_EVERY: Duration = Duration::from_secs(5);
 
 /// Connects to the brokers. Waits for them where they are away: the client would by itself, but only for one that refuses
 /// a connection or does not answer it. One that starts or ends, or a balancer before it, takes connections and closes them,
 /// and its name may not be found yet. What is wrong with a token the administration has said before.
 pub(super) async fn connect(config: Config) -> Client {
-    let mut logged: Option<Instant> = None;
+    let mut waiting = Waiting::new(&config.health, PART, "no connection to the log yet");
     loop {
         let problem = match timeout(CONNECT_MAX, Box::pin(build(&config))).await {
             Ok(Ok(client)) => {
-                config.health.works(PART);
+                waiting.is_over();
                 return client;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it does not answer".to_owned(),
         };
-        let problem = format!("{}: {problem}; start it, or mend the way to it", config.broker);
-        config.health.fails(PART, &problem);
-        if logged.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
-            tracing::warn!("no connection to the log yet: {problem}; trying again");
-            logged = Some(Instant::now());
-        }
+        waiting.goes_on(&format!("{}: {problem}; start it, or mend the way to it", config.broker));
         tokio::time::sleep(BACKOFF).await;
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use petrel_bus::{Bus, PublishError, Publisher, Receipt};
+use petrel_bus::{Bus, Health, PublishError, Publisher, Receipt};
 use petrel_protocol::ids::Position;
 use petrel_protocol::topics::{Subscription, Topic};
 
@@ -238,18 +238,25 @@ async fn topics_that_move_are_found_again() {
     bus.close();
 }
 
+/// The first problem that is told and has this text.
+async fn told(health: &Health, text: &str) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(problem) = health.problem().filter(|problem| problem.contains(text)) {
+            return problem;
+        }
+        assert!(Instant::now() < until, "it is told");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn an_absent_broker_is_waited_for_and_told() {
     let broker = Broker::new();
     let stack = on(&broker);
     let health = stack.config.health.clone();
     let opening = tokio::spawn(Bus::pulsar(stack.config.clone()));
-    let until = Instant::now() + PATIENCE;
-    while health.problem().is_none() {
-        assert!(Instant::now() < until, "it is told");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let problem = health.problem().unwrap();
+    let problem = told(&health, "").await;
     assert!(problem.contains("cannot be reached") && problem.contains("127.0.0.1"), "{problem}");
     assert!(!opening.is_finished());
     let broker = tokio::task::spawn_blocking(move || {
@@ -272,11 +279,7 @@ async fn a_name_that_is_not_found_is_waited_for_and_told() {
     stack.config.broker = "pulsar://broker.invalid:6650".to_owned();
     let health = stack.config.health.clone();
     let opening = tokio::spawn(Bus::pulsar(stack.config.clone()));
-    let until = Instant::now() + PATIENCE;
-    while !health.problem().is_some_and(|problem| problem.contains("broker.invalid")) {
-        assert!(Instant::now() < until, "it is told");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    told(&health, "broker.invalid").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!opening.is_finished(), "it waits");
     opening.abort();

@@ -8,7 +8,8 @@ use crate::broker::Broker;
 use crate::stack::{Stack, http_with};
 use crate::support::{Publishing, next};
 
-/// Of the role `admin`, which may do everything, and of `stranger`, which may do nothing at first; signed (HS256) by the key below.
+/// Of the role `admin`, which may do everything, and of `stranger`, which may do nothing at first; signed (HS256) by the key
+/// below.
 const ADMIN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZG1pbiJ9.C5kKiuJft-q7A20ouICspBoDHtddh91QRLJjJc73_8Q";
 const STRANGER: &str =
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJzdHJhbmdlciJ9.P7810jJalLbGFWnbUZ7cNjL2cKiBWagHjw-5nE0a0wk";

@@ -1,6 +1,5 @@
 //! Three nodes of Cassandra, every row on each, and two of them make a quorum.
 
-use bytes::Bytes;
 use petrel_persist::Status;
 
 use crate::outages::{HALVES, SENDS, accept, each_is_there_once_and_in_order, is_waiting, turn, until};
@@ -10,15 +9,8 @@ use crate::world::World;
 
 /// How many rows of the conversation with this user are given back; none where a read is not answered in time.
 fn count(world: &World, peer: u64) -> Option<usize> {
-    let (mut count, mut page) = (0, Bytes::new());
-    loop {
-        let reply = world.try_sync_page(peer, 1, 100, page).ok()?;
-        count += reply.ranges.iter().map(|range| range.rows.len()).sum::<usize>();
-        page = reply.next_page;
-        if page.is_empty() {
-            return Some(count);
-        }
-    }
+    let synced = world.try_sync(peer, 1, 100).ok()?;
+    Some(synced.iter().map(|(_, seqs, _)| seqs.len()).sum())
 }
 
 /// Twenty in a row, which ask each node.

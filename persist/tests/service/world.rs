@@ -73,6 +73,9 @@ pub(crate) fn publisher(bus: &Bus, topic: Topic) -> (Publisher, Receiver<Receipt
     (bus.publisher(topic, Arc::new(move |receipt| drop(sender.lock().unwrap().send(receipt)))), receiver)
 }
 
+/// What all pages of a sync have: for each conversation its seqs, and the highest seq covered.
+pub(crate) type Synced = Vec<(ConversationId, Vec<u64>, u64)>;
+
 impl World {
     pub(crate) fn start(place: &Place) -> Self {
         let bus = Bus::embedded(&place.path().join("bus"), PARTITIONS).unwrap();
@@ -150,7 +153,7 @@ impl World {
         receiver.recv_timeout(PATIENCE).expect("every call is answered")
     }
 
-    pub(crate) fn try_sync_page(
+    fn try_sync_page(
         &self,
         user: u64,
         device: u32,
@@ -165,12 +168,16 @@ impl World {
         self.try_sync_page(user, device, rows_max, page).unwrap()
     }
 
-    /// All pages: for each conversation its seqs, and the highest seq covered.
-    pub(crate) fn sync(&self, user: u64, device: u32, rows_max: u32) -> Vec<(ConversationId, Vec<u64>, u64)> {
-        let mut found: Vec<(ConversationId, Vec<u64>, u64)> = Vec::new();
+    /// All pages.
+    pub(crate) fn sync(&self, user: u64, device: u32, rows_max: u32) -> Synced {
+        self.try_sync(user, device, rows_max).unwrap()
+    }
+
+    pub(crate) fn try_sync(&self, user: u64, device: u32, rows_max: u32) -> Result<Synced, CallError> {
+        let mut found = Synced::new();
         let mut page = Bytes::new();
         loop {
-            let reply = self.sync_page(user, device, rows_max, page);
+            let reply = self.try_sync_page(user, device, rows_max, page)?;
             for range in reply.ranges {
                 assert!(range.rows.len() <= rows_max as usize);
                 let conversation = ConversationId::try_from(range.conversation.as_ref().unwrap()).unwrap();
@@ -186,7 +193,7 @@ impl World {
             }
             page = reply.next_page;
             if page.is_empty() {
-                return found;
+                return Ok(found);
             }
         }
     }

@@ -1,8 +1,7 @@
 //! What the folder says of itself: its format, the log that it belongs to, and the mark of account ids.
 
-use std::sync::atomic::AtomicBool;
-
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use super::Embedded;
 use crate::StartError;
